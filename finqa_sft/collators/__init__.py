@@ -1,0 +1,1 @@
+"""Collators: from encoded rows to batches."""

@@ -1,0 +1,42 @@
+"""What a collator is: an arrangement of rows before training, and batches during it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+
+class EncodedRow(TypedDict):
+    """One encoded question.
+
+    Attributes:
+        input_ids: Token ids of prompt and completion.
+        labels: The same length; the token id where it is supervised, -100 elsewhere.
+        document: Id of the document, for collators that group by it.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    document: str
+
+
+class Collator(Protocol):
+    """Makes batches of encoded rows.
+
+    Attributes:
+        sft_args: `SFTConfig` fields that a trainer must have for this collator to be right.
+    """
+
+    sft_args: dict[str, Any]
+
+    def arrange(self, dataset: Dataset) -> Dataset:
+        """Regroup the rows once, before training; the identity for collators that need no groups."""
+        ...
+
+    def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]:
+        """Make one batch; every key goes to the model's forward."""
+        ...

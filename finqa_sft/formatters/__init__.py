@@ -1,0 +1,1 @@
+"""Formatters: from questions to prompts and completions, and from completions back to predictions."""

@@ -1,0 +1,1 @@
+"""Model factories: from a recipe section to a tokenizer and an adapted model."""

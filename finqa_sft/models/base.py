@@ -1,0 +1,43 @@
+"""What a model factory is: checks first, then the tokenizer, then the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+    from trl import SFTConfig, SFTTrainer
+
+
+class ModelFactory(Protocol):
+    """Builds what a recipe's `model` section describes, in the order in which things can go wrong."""
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything large is read.
+
+        Raises:
+            ModelError: The base is not found, not reachable, or not a causal language model.
+            HardwareError: Too little memory, several GPUs without a launcher, no bfloat16.
+        """
+        ...
+
+    def sft_args(self) -> dict[str, Any]:
+        """`SFTConfig` fields that follow from the device at hand (precision, `use_cpu`)."""
+        ...
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, with a chat template and a padding token."""
+        ...
+
+    def load_model(self, args: SFTConfig) -> PeftModel:
+        """The base with its adapter, ready for `SFTTrainer`; `args` must have been built before."""
+        ...
+
+    def settle(self, trainer: SFTTrainer) -> None:
+        """Undo what the trainer's constructor did to the model that this device cannot use."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What was resolved and why, as plain values for the console and the run manifest."""
+        ...

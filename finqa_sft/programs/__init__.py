@@ -1,0 +1,1 @@
+"""FinQA's program language: parse and execute."""

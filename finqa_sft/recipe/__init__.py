@@ -1,0 +1,1 @@
+"""Recipes: one YAML file, one training run. Nothing here imports torch."""

@@ -1,0 +1,1 @@
+"""One training run: from a resolved recipe to a saved adapter."""
