@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from finqa_sft.encoding import EncodedRow
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
-
-
-class EncodedRow(TypedDict):
-    """One encoded question.
-
-    Attributes:
-        input_ids: Token ids of prompt and completion.
-        labels: The same length; the token id where it is supervised, -100 elsewhere.
-        document: Id of the document, for collators that group by it.
-    """
-
-    input_ids: list[int]
-    labels: list[int]
-    document: str
 
 
 class Collator(Protocol):
@@ -34,7 +22,7 @@ class Collator(Protocol):
     sft_args: dict[str, Any]
 
     def arrange(self, dataset: Dataset) -> Dataset:
-        """Regroup the rows once, before training; the identity for collators that need no groups."""
+        """Regroup the rows once, before training; the identity where no groups are needed."""
         ...
 
     def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]:

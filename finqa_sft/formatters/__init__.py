@@ -1,1 +1,1 @@
-"""Formatters: from questions to prompts and completions, and from completions back to predictions."""
+"""Formatters: from questions to prompts and completions, and back to predictions."""

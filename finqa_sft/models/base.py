@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
 
 class ModelFactory(Protocol):
-    """Builds what a recipe's `model` section describes, in the order in which things can go wrong."""
+    """Builds what a recipe's `model` section describes; what can go wrong early comes first."""
 
     def check(self) -> None:
         """Refuse what cannot work, before anything large is read.

@@ -30,8 +30,9 @@ class BadRow:
 class Reader(Protocol):
     """Yields the questions of one source, in file order.
 
-    Questions of one document carry equal `Document` objects. A row that cannot be read is yielded as
-    a `BadRow`; what to do about it is the caller's choice. A source that cannot be read at all raises.
+    Questions of one document carry equal `Document` objects. A row that cannot be read is yielded
+    as a `BadRow`; what to do about it is the caller's choice. A source that cannot be read at all
+    raises.
 
     Raises:
         DataError: The file is missing, empty, not in the expected format, or not text.

@@ -1,0 +1,108 @@
+"""The components that come with the package, offered through the hooks that any plugin uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from finqa_sft.collators.padded import SFT_ARGS, PaddedCollator, PaddedOptions
+from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
+from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
+from finqa_sft.models.base import ModelFactory
+from finqa_sft.models.options import QLoRAOptions
+from finqa_sft.plugins import (
+    CollatorRecord,
+    FormatterRecord,
+    ModelFactoryRecord,
+    ReaderRecord,
+    hookimpl,
+)
+from finqa_sft.readers.columns import ColumnsOptions, ColumnsReader
+from finqa_sft.readers.filings import FilingsOptions, FilingsReader
+from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@hookimpl
+def finqa_sft_readers() -> list[ReaderRecord]:
+    """Readers of files and of generated pages."""
+    return [
+        ReaderRecord(
+            name="columns",
+            summary="csv, json, jsonl, parquet or a Hugging Face dataset with columns of your own",
+            config=ColumnsOptions,
+            build=ColumnsReader,
+        ),
+        ReaderRecord(
+            name="filings",
+            summary="generated annual-report pages with questions; needs no download",
+            config=FilingsOptions,
+            build=FilingsReader,
+        ),
+        ReaderRecord(
+            name="finqa",
+            summary="files in FinQA's official layout",
+            config=FinqaOptions,
+            build=FinqaReader,
+        ),
+    ]
+
+
+@hookimpl
+def finqa_sft_formatters() -> list[FormatterRecord]:
+    """What a model is taught to write."""
+    return [
+        FormatterRecord(
+            name="answer",
+            summary="the answer itself",
+            config=AnswerOptions,
+            build=AnswerFormatter,
+        ),
+        FormatterRecord(
+            name="program",
+            summary="FinQA's flat program; the value where nothing is computed",
+            config=ProgramOptions,
+            build=ProgramFormatter,
+        ),
+    ]
+
+
+def _padded(options: PaddedOptions, tokenizer: PreTrainedTokenizerBase) -> PaddedCollator:
+    pad = tokenizer.pad_token_id
+    return PaddedCollator(
+        pad if isinstance(pad, int) else 0, pad_to_multiple_of=options.pad_to_multiple_of
+    )
+
+
+@hookimpl
+def finqa_sft_collators() -> list[CollatorRecord]:
+    """How rows become batches."""
+    return [
+        CollatorRecord(
+            name="padded",
+            summary="one row a question, padded to the longest of the batch",
+            config=PaddedOptions,
+            build=_padded,
+            sft_args=SFT_ARGS,
+        )
+    ]
+
+
+def _qlora(options: QLoRAOptions) -> ModelFactory:
+    from finqa_sft.models.qlora import QLoRAFactory
+
+    return QLoRAFactory(options)
+
+
+@hookimpl
+def finqa_sft_model_factories() -> list[ModelFactoryRecord]:
+    """How a base becomes trainable."""
+    return [
+        ModelFactoryRecord(
+            name="qlora",
+            summary="4-bit NF4 base, frozen; LoRA adapters in all linear layers",
+            config=QLoRAOptions,
+            build=_qlora,
+        )
+    ]
