@@ -24,12 +24,12 @@ IGNORED = -100
 PLAIN_CHAT_TEMPLATE = """\
 {{- bos_token if bos_token is defined and bos_token -}}
 {%- for message in messages -%}
+{{- '\n\n' if not loop.first -}}
 {{- '### ' + message['role'] + '\n' + message['content'] -}}
 {{- eos_token if message['role'] == 'assistant' -}}
-{{- '\n\n' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
-{{- '### assistant\n' -}}
+{{- '\n\n### assistant\n' -}}
 {%- endif -%}
 """
 """Used where a tokenizer has no template of its own; saved with the adapter."""
@@ -96,6 +96,11 @@ class Encoder:
         system, first, *rest = messages
         merged: Message = {**first, "content": f"{system['content']}\n\n{first['content']}"}
         return [merged, *rest]
+
+    def completion_text(self, completion: Sequence[Message]) -> str:
+        """What a completion says, with the EOS token where the template ends no turn."""
+        text = "".join(message["content"] for message in completion)
+        return text + str(self._tokenizer.eos_token) if self.appends_eos else text
 
     def encode_prompt(self, prompt: Sequence[Message]) -> list[int]:
         """Ids of a prompt, up to where the model goes on: what generation starts from."""

@@ -24,7 +24,12 @@ class Cut:
     rows: int = 0
 
 
-def fit_document(document: Document, *, fits: Callable[[Document], bool]) -> Cut | None:
+def bare_document(document: Document) -> Document:
+    """The least that can be shown: the headers of the tables."""
+    return _without(document, set(_removal_order(document)))
+
+
+def fit_document(document: Document, *, fits: Callable[[Document], bool]) -> Cut:
     """The most of a document that fits.
 
     Paragraphs go first, the farthest from a table before nearer ones (in a document without a
@@ -33,10 +38,7 @@ def fit_document(document: Document, *, fits: Callable[[Document], bool]) -> Cut
     Args:
         document: The whole document.
         fits: Whether a prompt with this document is short enough. Must be monotone: what fits with
-            more also fits with less.
-
-    Returns:
-        The cut, or None if even the document without paragraphs and table bodies is too long.
+            more also fits with less, and the bare document fits.
     """
     if fits(document):
         return Cut(document)
@@ -45,8 +47,6 @@ def fit_document(document: Document, *, fits: Callable[[Document], bool]) -> Cut
     def cut(count: int) -> Document:
         return _without(document, set(order[:count]))
 
-    if not fits(cut(len(order))):
-        return None
     count = bisect.bisect_left(range(len(order)), True, lo=1, key=lambda n: fits(cut(n)))
     removed = order[:count]
     return Cut(

@@ -2,9 +2,9 @@
 
 Raw pluggy leaves gaps that matter when strangers' packages meet (seen in pluggy 1.6 and 1.7): of
 two distributions with one entry-point name the second is dropped without a word, a failed
-`register()` can leave a plugin half registered, and an exception in a hook names no plugin. So entry
-points are loaded here one at a time, keyed by distribution and entry point, and each hook is called
-for one plugin at a time.
+`register()` can leave a plugin half registered, and an exception in a hook names no plugin. So
+entry points are loaded here one at a time, keyed by distribution and entry point, and each hook is
+called for one plugin at a time.
 """
 
 from __future__ import annotations

@@ -1,0 +1,39 @@
+"""What several verbs share: the recipe argument, and how it becomes a resolved recipe."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from finqa_sft.plugins.manager import Plugins
+from finqa_sft.ranks import is_main
+from finqa_sft import recipe
+from finqa_sft.recipe import Recipe
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the recipe and its overrides."""
+    parser.add_argument("recipe", help="a YAML file, or the bare name of a shipped recipe")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="replace values of the recipe"
+    )
+
+
+def load_recipe(arguments: argparse.Namespace) -> tuple[Recipe, Plugins]:
+    """Read and resolve the recipe that the arguments name, with all plugins loaded.
+
+    Raises:
+        RecipeError: The recipe has problems; all are named.
+        PluginError: A plugin file that it names is broken.
+    """
+    plugins = load_plugins()
+    return recipe.load_recipe(arguments.recipe, arguments.overrides, plugins), plugins
+
+
+def load_plugins() -> Plugins:
+    """All plugins; those left out are reported once, on standard error."""
+    plugins = Plugins.load()
+    if is_main():
+        for failure in plugins.failures:
+            print(f"warning: {failure}", file=sys.stderr)
+    return plugins

@@ -1,0 +1,103 @@
+"""The command `finqa-sft`: finds the verb, runs it, and turns errors into messages."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from finqa_sft import __version__
+from finqa_sft.errors import FinqaSftError
+from finqa_sft.ranks import is_main
+
+VERBS = {
+    "train": "train what a recipe describes",
+    "check": "check a recipe without training",
+    "show": "show every value of a recipe and where it came from",
+    "recipes": "list or copy the recipes that come with the package",
+    "plugins": "list all components and who provides them",
+    "doctor": "look at versions, devices and what is missing",
+    "eject": "print a plain TRL and PEFT script that trains the same",
+}
+"""The verbs, each a module of this package with `add_arguments(parser)` and `run(arguments)`."""
+
+INTERRUPTED = 128
+"""Exit status of a process that a signal ended: this plus the signal's number."""
+
+
+def entry() -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one verb.
+
+    Args:
+        argv: Arguments without the program's name. Where the first is no verb but a recipe, the
+            verb is `train`.
+
+    Returns:
+        0 if all went well, 2 for input to be mended, 1 for a run that failed, 128 plus a signal's
+        number for one that the signal ended.
+    """
+    argv = list(argv)
+    if argv and argv[0] not in VERBS and not argv[0].startswith("-"):
+        if not _looks_like_recipe(argv[0]):
+            _complain(_no_such_verb(argv[0]))
+            return FinqaSftError.exit_status
+        argv.insert(0, "train")
+    parser = argparse.ArgumentParser(
+        prog="finqa-sft",
+        description="Fine-tune language models on financial documents.",
+        epilog="A recipe in place of the verb trains it: finqa-sft quickstart trainer.max_steps=10",
+    )
+    parser.add_argument("--version", action="version", version=f"finqa_sft {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    modules: dict[str, ModuleType] = {}
+    for verb, summary in VERBS.items():
+        subparser = verbs.add_parser(verb, help=summary, description=summary)
+        if argv and argv[0] == verb:
+            modules[verb] = importlib.import_module(f"finqa_sft.cli.{verb}")
+            modules[verb].add_arguments(subparser)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(modules[arguments.verb].run(arguments))
+    except FinqaSftError as error:
+        _complain(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing was saved since the last checkpoint")
+        return INTERRUPTED + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED + signal.SIGPIPE
+
+
+def _looks_like_recipe(word: str) -> bool:
+    """Whether a first argument names a recipe: a path, or the bare name of a shipped one."""
+    from finqa_sft.recipe.shipped import shipped_recipes
+
+    path = Path(word)
+    return path.suffix in (".yaml", ".yml") or path.exists() or word in shipped_recipes()
+
+
+def _no_such_verb(word: str) -> str:
+    from finqa_sft.recipe.shipped import shipped_recipes
+
+    near = difflib.get_close_matches(word, [*VERBS, *shipped_recipes()], n=1)
+    hint = f"did you mean {near[0]}?" if near else f"verbs are {', '.join(VERBS)}"
+    return f"no verb or recipe {word!r}; {hint}"
+
+
+def _complain(message: str) -> None:
+    """Print an error, from one process only."""
+    if is_main():
+        print(message, file=sys.stderr)

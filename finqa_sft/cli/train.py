@@ -1,0 +1,21 @@
+"""`finqa-sft train RECIPE [key.path=value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+
+from finqa_sft.cli.common import add_recipe_arguments, load_recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    add_recipe_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; a run that a signal ended exits with 128 plus the signal's number."""
+    recipe, plugins = load_recipe(arguments)
+    from finqa_sft.training.run import train
+
+    outcome = train(recipe, plugins=plugins)
+    return 128 + outcome.interrupted if outcome.interrupted else 0

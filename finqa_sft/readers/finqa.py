@@ -1,0 +1,221 @@
+"""The reader `finqa`: files in FinQA's official layout.
+
+Source of the layout: the data set's repository, github.com/czyssrs/FinQA.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from finqa_sft.documents import Block, Document, Evidence, Paragraph, Question, Table
+from finqa_sft.errors import DataError, ProgramError
+from finqa_sft.options import Options
+from finqa_sft.programs.flat import parse_program
+from finqa_sft.readers.base import BadRow
+from finqa_sft.readers.context import Register
+from finqa_sft.readers.files import Files, RowProblem, as_text, json_rows, kind, required_text
+
+_OTHER_LAYOUTS = (
+    ("annotation", "ConvFinQA", "convfinqa"),
+    ("questions", "TAT-QA", "tatqa"),
+    ("financebench_id", "FinanceBench", "financebench"),
+    ("question", "plain columns", "columns"),
+)
+"""A key that FinQA's rows do not have, whose it is, and the reader for it."""
+
+_GOLD = re.compile(r"(table|text)_(\d{1,9})")
+_ROW_OF_PAGE = re.compile(r"-\d+$")
+
+
+class FinqaOptions(Options):
+    """Options of the reader `finqa`."""
+
+    files: Annotated[Files, Field(min_length=1)]
+    """FinQA's JSON files, or the same rows as JSON lines (`.jsonl`): one path or several."""
+
+
+class FinqaReader:
+    """Reads FinQA's rows: one question each, with its page, program and evidence.
+
+    A page's texts and table become blocks as they are; only empty texts are left out. Where the
+    `answer` is blank, as in a few official rows, the executed answer stands in for it.
+    """
+
+    def __init__(self, options: FinqaOptions) -> None:
+        """Take the options; files are opened when the reader is iterated."""
+        self._files = options.files
+
+    def __iter__(self) -> Iterator[Question | BadRow]:
+        """Read all files from their beginning.
+
+        Raises:
+            DataError: A file is missing, empty, not a JSON list, or in another data set's layout.
+        """
+        register = Register()
+        for path in self._files:
+            for number, row in enumerate(json_rows(path), start=1):
+                if number == 1:
+                    _refuse_other_layouts(path, row)
+                source = f"{path.name} row {number}"
+                try:
+                    question = _question(row, register=register, source=source)
+                except RowProblem as problem:
+                    yield problem.at(source)
+                else:
+                    yield question
+
+
+def program_text(value: object, *, field: str) -> str | None:
+    """A program as text, from text or from FinQA's list of tokens; None if it is empty.
+
+    Args:
+        value: `"subtract(5, 4)"`, or `["subtract(", "5", "4", ")", "EOF"]`.
+        field: The field it stands in.
+
+    Raises:
+        RowProblem: It is neither.
+    """
+    if not isinstance(value, list):
+        return as_text(value, field=field) or None
+    text = ""
+    for token in value:
+        if not isinstance(token, str):
+            raise RowProblem(field, f"{kind(token)} in the list of tokens; expected text")
+        if token == "EOF":
+            break
+        # The parts of a row label such as "income (loss) of 2019" carry their own spaces.
+        if text and not text.endswith("(") and token != ")" and not token.startswith(" "):
+            text += ", "
+        text += token
+    if not text:
+        return None
+    try:
+        return str(parse_program(text))
+    except ProgramError as error:
+        raise RowProblem(
+            field, f"the tokens join to {text!r}, which is no program: {error}"
+        ) from error
+
+
+def _refuse_other_layouts(path: Path, row: object) -> None:
+    """Name the right reader if the first row is another data set's."""
+    if not isinstance(row, dict) or ("qa" in row and "annotation" not in row):
+        return
+    for key, layout, reader in _OTHER_LAYOUTS:
+        if key in row:
+            raise DataError(
+                f"{path}: row 1 has {key!r} and looks like {layout}, not FinQA; use reader: "
+                f"{reader}"
+            )
+
+
+def _question(row: object, *, register: Register, source: str) -> Question:
+    if isinstance(row, RowProblem):
+        raise row
+    if not isinstance(row, dict):
+        raise RowProblem("row", f"{kind(row)}; expected an object with 'qa'")
+    qa = row.get("qa")
+    if not isinstance(qa, dict):
+        found = kind(qa) if "qa" in row else "missing"
+        raise RowProblem("qa", f"{found}; expected an object with question and answer")
+    id = required_text(row, "id")
+    before, after = _texts(row, "pre_text"), _texts(row, "post_text")
+    blocks, places = _blocks(before, _table(row), after)
+    page = as_text(row.get("filename"), field="filename") or _ROW_OF_PAGE.sub("", id)
+    company, slash, _ = page.partition("/")
+    executed = _executed_answer(qa.get("exe_ans"))
+    question = Question(
+        id=id,
+        text=required_text(qa, "question", field="qa.question"),
+        document=Document(id=page, blocks=blocks, company=company if slash else None),
+        answer=_answer(qa, executed),
+        program=program_text(qa.get("program"), field="qa.program"),
+        executed_answer=executed,
+        evidence=_evidence(qa.get("gold_inds"), places),
+        source=source,
+    )
+    return register.enter(question, document_field="filename", id_field="id")
+
+
+def _list(row: Mapping[str, object], key: str) -> list[object]:
+    if key not in row:
+        raise RowProblem(key, "missing; expected a list")
+    value = row[key]
+    if not isinstance(value, list):
+        raise RowProblem(key, f"{kind(value)}; expected a list")
+    return value
+
+
+def _texts(row: Mapping[str, object], key: str) -> list[str]:
+    return [as_text(text, field=key) for text in _list(row, key)]
+
+
+def _table(row: Mapping[str, object]) -> Table:
+    rows: list[list[str]] = []
+    for number, cells in enumerate(_list(row, "table")):
+        if not isinstance(cells, list):
+            raise RowProblem("table", f"row {number} is {kind(cells)}; expected a list of cells")
+        rows.append([as_text(cell, field="table") for cell in cells])
+    return Table.from_cells(rows)
+
+
+def _blocks(
+    before: Sequence[str], table: Table, after: Sequence[str]
+) -> tuple[tuple[Block, ...], dict[str, Evidence]]:
+    """The page's blocks, and where each of FinQA's evidence keys points among them."""
+    blocks: list[Block] = []
+    places: dict[str, Evidence] = {}
+
+    def add(texts: Sequence[str], *, start: int) -> None:
+        for index, text in enumerate(texts, start):
+            if text:
+                places[f"text_{index}"] = Evidence(len(blocks))
+                blocks.append(Paragraph(text))
+
+    add(before, start=0)
+    if any(table.rows):
+        places |= {f"table_{i}": Evidence(len(blocks), row=i) for i in range(len(table.rows))}
+        blocks.append(table)
+    add(after, start=len(before))
+    return tuple(blocks), places
+
+
+def _executed_answer(value: object) -> float | str | None:
+    text = as_text(value, field="qa.exe_ans").lower()
+    if text in ("", "yes", "no"):
+        return text or None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise RowProblem("qa.exe_ans", f"{text!r}; expected a number, yes or no")
+    return number
+
+
+def _answer(qa: Mapping[str, object], executed: float | str | None) -> str:
+    if "answer" not in qa:
+        raise RowProblem("qa.answer", "missing; rows without labels cannot be used")
+    answer = as_text(qa["answer"], field="qa.answer") or as_text(executed, field="qa.exe_ans")
+    if not answer:
+        raise RowProblem("qa.answer", "empty, and there is no exe_ans to stand in for it")
+    return answer
+
+
+def _evidence(gold: object, places: Mapping[str, Evidence]) -> tuple[Evidence, ...]:
+    if gold is None:
+        return ()
+    if not isinstance(gold, dict):
+        raise RowProblem("qa.gold_inds", f"{kind(gold)}; expected an object")
+    for key in gold:
+        if not _GOLD.fullmatch(key):
+            raise RowProblem("qa.gold_inds", f"{key!r}; expected keys as 'table_3' or 'text_12'")
+        if key not in places:
+            raise RowProblem("qa.gold_inds", f"{key!r}; the page has no such text or table row")
+    return tuple(places[key] for key in gold)

@@ -1,0 +1,64 @@
+"""The recipes that come with the package, and how a recipe is found by its name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from functools import cache
+from pathlib import Path
+
+from finqa_sft.errors import RecipeError
+
+
+@cache
+def recipes_folder() -> Path:
+    """Where the shipped recipes are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The shipped recipes by name, in alphabetical order."""
+    return {path.stem: path for path in sorted(recipes_folder().glob("*.yaml"))}
+
+
+def find_recipe(text: str | os.PathLike[str]) -> Path:
+    """The file that a path, or the bare name of a shipped recipe, stands for.
+
+    Args:
+        text: As given on the command line; `.yaml` may be left out of a shipped recipe's name.
+
+    Raises:
+        RecipeError: There is no such file, or it is a folder.
+    """
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        return path
+    shipped = shipped_recipes()
+    bare = str(text).removesuffix(".yaml")
+    if bare in shipped:
+        return shipped[bare]
+    if path.is_dir():
+        raise RecipeError(f"{path}: a folder; name a recipe file in it")
+    beside = [str(other) for other in sorted(path.parent.glob("*.yaml"))]
+    near = difflib.get_close_matches(str(path), beside, n=1)
+    near = near or difflib.get_close_matches(Path(bare).name, shipped, n=1)
+    if near:
+        raise RecipeError(f"{path}: no such file; did you mean {near[0]}?")
+    names = f"; shipped recipes are {', '.join(shipped)}" if shipped else ""
+    raise RecipeError(f"{path}: no such file{names}")
+
+
+def summary(path: Path) -> str:
+    """What a recipe says of itself: its first line of comment, or nothing.
+
+    Args:
+        path: A recipe file.
+    """
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            return line.lstrip("#").strip()
+        if line.strip():
+            break
+    return ""

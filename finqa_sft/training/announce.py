@@ -1,0 +1,162 @@
+"""What a run says before its first step: everything that was resolved, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from finqa_sft import __version__
+from finqa_sft.encoding import Encoder
+from finqa_sft.ranks import world_size
+from finqa_sft.recipe import Chosen, Recipe
+from finqa_sft.training.data import PreparedData
+from finqa_sft.training.folder import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import TrainerState
+    from trl.trainer.sft_config import SFTConfig
+
+PREVIEWED_ROWS = 2
+PREVIEWED_CHARACTERS = 700
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Batch arithmetic of a run.
+
+    Attributes:
+        rows: Rows in the arranged data set.
+        per_device: Rows a process and forward.
+        accumulation: Forwards an optimizer step.
+        processes: Processes.
+        rows_a_step: The product of the last three.
+        steps_an_epoch: Optimizer steps to see every row once.
+        steps: Optimizer steps of the whole run.
+    """
+
+    rows: int
+    per_device: int
+    accumulation: int
+    processes: int
+    rows_a_step: int
+    steps_an_epoch: int
+    steps: int
+
+    @classmethod
+    def of(cls, args: SFTConfig, *, rows: int) -> Batches:
+        """Work it out as the trainer does."""
+        per_device = args.per_device_train_batch_size
+        accumulation = args.gradient_accumulation_steps
+        batches = math.ceil(rows / (per_device * world_size()))
+        steps_an_epoch = max(math.ceil(batches / accumulation), 1)
+        steps = args.max_steps
+        if steps <= 0:
+            steps = math.ceil(args.num_train_epochs * steps_an_epoch)
+        return cls(
+            rows=rows,
+            per_device=per_device,
+            accumulation=accumulation,
+            processes=world_size(),
+            rows_a_step=per_device * accumulation * world_size(),
+            steps_an_epoch=steps_an_epoch,
+            steps=steps,
+        )
+
+    def record(self) -> dict[str, int]:
+        """As plain values."""
+        return asdict(self)
+
+
+def recipe(console: Console, recipe: Recipe) -> None:
+    """Name the recipe and its components with their providers."""
+    console.print(f"[bold]finqa_sft {__version__}[/bold]  recipe {recipe.name} ({recipe.path})")
+    table = Table.grid(padding=(0, 2))
+    chosen: list[tuple[str, Chosen[Any]]] = [
+        ("model factory", recipe.model),
+        *(("reader", source) for source in recipe.sources),
+        *(("reader, held out", source) for source in recipe.evaluation_sources),
+        ("formatter", recipe.formatter),
+        ("collator", recipe.collator),
+        *(("callback", callback) for callback in recipe.callbacks),
+    ]
+    for kind, choice in chosen:
+        table.add_row(f"  {kind}", choice.record.name, str(choice.component.provider))
+    console.print(table)
+
+
+def data(console: Console, data: PreparedData, *, encoder: Encoder) -> None:
+    """Count the data by reason, and show the first rows with what is supervised."""
+    for name, part in (("training", data.training), ("held out", data.held_out)):
+        s = part.summary()
+        if s["questions"]:
+            _line(
+                console,
+                name,
+                f"{s['questions']} questions on {s['documents']} documents, {s['tokens']} tokens "
+                f"(longest row {s['longest']}), {s['supervised_share']:.1%} supervised",
+            )
+    for word, counter in (("left out", data.counts.left_out), ("changed", data.counts.changed)):
+        for reason, n in counter.most_common():
+            if n:
+                _line(console, word, f"{n} × {reason}")
+    notes = [
+        (encoder.plain_template, "the tokenizer has no chat template; a plain one is used"),
+        (encoder.merges_system, "the chat template takes no system message; it opens the question"),
+        (encoder.appends_eos, "the chat template ends no answer; the EOS token is appended"),
+    ]
+    for applies, note in notes:
+        if applies:
+            _line(console, "encoding", note)
+    for number, row in enumerate(data.training.rows[:PREVIEWED_ROWS], start=1):
+        marked = encoder.marked(row)
+        if len(marked) > PREVIEWED_CHARACTERS:
+            half = PREVIEWED_CHARACTERS // 2
+            marked = f"{marked[:half]} […] {marked[-half:]}"
+        _line(console, f"row {number}", "what is learnt stands between ⟦ and ⟧")
+        console.print(Padding(Text(marked, style="dim"), (0, 0, 0, 2)), soft_wrap=False)
+
+
+def batches(console: Console, b: Batches) -> None:
+    """Spell the batch arithmetic out."""
+    _line(
+        console,
+        "batches",
+        f"{b.per_device} rows × {b.accumulation} accumulated × {b.processes} "
+        f"process{'es' if b.processes != 1 else ''} = {b.rows_a_step} rows a step; "
+        f"{b.steps_an_epoch} steps an epoch, {b.steps} in all",
+    )
+
+
+def model(console: Console, described: dict[str, Any]) -> None:
+    """Say what the model factory made."""
+    for key, value in described.items():
+        _line(console, key.replace("_", " "), str(value))
+
+
+def result(
+    console: Console, state: TrainerState, *, recipe: Recipe, folder: RunFolder, stopped: bool
+) -> None:
+    """Say how the run ended, where things are, and what can be done next."""
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    if losses:
+        _line(console, "loss", f"{losses[0]:.4f} at first, {losses[-1]:.4f} at last")
+    _line(console, "adapter", str(folder.adapter))
+    _line(console, "record", str(folder.manifest))
+    if stopped:
+        _line(
+            console,
+            "stopped",
+            f"after step {state.global_step} of {state.max_steps}; go on with: finqa-sft train "
+            f"{recipe.path} output.dir={folder.path} trainer.resume_from_checkpoint=true",
+        )
+
+
+def _line(console: Console, word: str, text: str) -> None:
+    """One line: a word in the margin and what it says."""
+    console.print(Text.assemble((f"{word:<16}", "bold"), text))

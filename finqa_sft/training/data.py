@@ -1,0 +1,231 @@
+"""From a recipe's sources to encoded rows: read, mix, split, format, fit, encode, and count."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from finqa_sft.documents import Document, Question
+from finqa_sft.encoding import IGNORED, EncodedRow, Encoder
+from finqa_sft.errors import DataError
+from finqa_sft.formatters.base import Formatter, Message
+from finqa_sft.formatters.budget import bare_document, fit_document
+from finqa_sft.readers.base import BadRow
+from finqa_sft.recipe import Recipe, Source
+from finqa_sft.training.splits import document_groups, held_out_groups, refuse_leaks
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+BAD_ROWS_SHOWN = 20
+TOO_LONG = "longer than formatter.max_length without any paragraph or table row"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A question with its messages, the document cut to what fits."""
+
+    question: Question
+    prompt: list[Message]
+    completion: list[Message]
+
+
+@dataclass
+class Counts:
+    """What became of the rows, by reason.
+
+    Attributes:
+        read: Rows read, by source.
+        left_out: Rows left out, by reason.
+        changed: Documents changed, by what was done.
+    """
+
+    read: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One side of the split, encoded.
+
+    Attributes:
+        examples: Questions and messages, in the order of the rows.
+        rows: Their ids and labels.
+    """
+
+    examples: list[Example]
+    rows: list[EncodedRow]
+
+    def dataset(self) -> Dataset:
+        """The rows as a `datasets.Dataset` with int32 columns."""
+        from datasets import Dataset, Features, List, Value
+
+        features = Features(
+            {
+                "input_ids": List(Value("int32")),
+                "labels": List(Value("int32")),
+                "document": Value("string"),
+            }
+        )
+        return Dataset.from_list([dict(row) for row in self.rows], features=features)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of questions, documents and tokens."""
+        lengths = [len(row["input_ids"]) for row in self.rows]
+        supervised = sum(label != IGNORED for row in self.rows for label in row["labels"])
+        return {
+            "questions": len(self.rows),
+            "documents": len({row["document"] for row in self.rows}),
+            "tokens": sum(lengths),
+            "longest": max(lengths, default=0),
+            "supervised_tokens": supervised,
+            "supervised_share": supervised / max(sum(lengths), 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """Everything that training reads.
+
+    Attributes:
+        training: The rows to train on.
+        held_out: The rows to evaluate on; may be empty.
+        counts: What became of the rows.
+    """
+
+    training: Part
+    held_out: Part
+    counts: Counts
+
+    def fingerprint(self) -> str:
+        """A hash of all training rows in order; equal where a resumed run reads the same data."""
+        digest = hashlib.sha256()
+        for row in self.training.rows:
+            digest.update(repr((row["input_ids"], row["labels"])).encode())
+        return digest.hexdigest()[:16]
+
+
+def prepare_data(recipe: Recipe, *, encoder: Encoder, formatter: Formatter) -> PreparedData:
+    """Read, mix, split and encode what a recipe names.
+
+    Raises:
+        DataError: A source cannot be read, rows are bad and the recipe does not skip them, a
+            document stands on both sides, or nothing is left to train on.
+    """
+    counts = Counts()
+    pool = _read(recipe, recipe.sources, counts)
+    training, held_out = _split(recipe, pool)
+    held_out += _read(recipe, recipe.evaluation_sources, counts)
+    refuse_leaks(training, held_out)
+
+    def encoded(questions: list[Question]) -> Part:
+        examples = list(_fitted(recipe, questions, encoder, formatter, counts))
+        return Part(
+            examples,
+            [
+                encoder.encode(e.prompt, e.completion, document=e.question.document.id)
+                for e in examples
+            ],
+        )
+
+    data = PreparedData(encoded(training), encoded(held_out), counts)
+    if not any(label != IGNORED for row in data.training.rows for label in row["labels"]):
+        reasons = "; ".join(f"{reason}: {n}" for reason, n in counts.left_out.items())
+        raise DataError(
+            f"no token is left to train on: of {counts.read.total()} questions read, "
+            f"{len(data.training.rows)} remain ({reasons or 'none was left out'})"
+        )
+    return data
+
+
+def _read(recipe: Recipe, sources: Sequence[Source], counts: Counts) -> list[Question]:
+    """All questions of some sources, each as often as its weight says."""
+    questions: list[Question] = []
+    for number, source in enumerate(sources, start=1):
+        found: list[Question] = []
+        bad: list[BadRow] = []
+        with source.component.blamed():
+            for item in source.component.record.build(source.options):
+                (bad if isinstance(item, BadRow) else found).append(item)  # type: ignore[arg-type]
+        if bad and recipe.bad_rows == "error":
+            shown = "\n".join(f"  {row}" for row in bad[:BAD_ROWS_SHOWN])
+            more = f"\n  and {len(bad) - BAD_ROWS_SHOWN} more" if len(bad) > BAD_ROWS_SHOWN else ""
+            raise DataError(
+                f"{len(bad)} of {len(bad) + len(found)} rows cannot be read:\n{shown}{more}\n"
+                "Mend them, or leave such rows out with data.bad_rows=skip"
+            )
+        counts.read[f"{source.component.record.name} {number}"] += len(found)
+        counts.left_out.update(f"bad row: {row.field}: {row.problem}" for row in bad)
+        if not found:
+            raise DataError(
+                f"source {number} ({source.component.record.name}) holds no question that can be "
+                "read"
+            )
+        questions += _weighted(found, weight=source.weight, seed=recipe.split.seed)
+    return questions
+
+
+def _weighted(questions: list[Question], *, weight: float, seed: int) -> list[Question]:
+    """Each question as often as the weight's whole part; documents drawn for its fraction."""
+    whole, fraction = divmod(weight, 1)
+    ids = dict.fromkeys(question.document.id for question in questions)
+    drawn = held_out_groups(ids, share=fraction, seed=seed)
+    return questions * int(whole) + [q for q in questions if q.document.id in drawn]
+
+
+def _split(recipe: Recipe, pool: list[Question]) -> tuple[list[Question], list[Question]]:
+    """Training and held-out questions, divided between documents."""
+    if not recipe.split.held_out:
+        return pool, []
+    groups = document_groups(pool, by=recipe.split.by)
+    if len(set(groups.values())) < 2:
+        raise DataError(
+            f"data.split.held_out is {recipe.split.held_out}, but all questions belong to one "
+            f"{recipe.split.by}: nothing could be held out without its twin in training; set "
+            "data.split.held_out=0 or name other files under evaluation.sources"
+        )
+    chosen = held_out_groups(groups.values(), share=recipe.split.held_out, seed=recipe.split.seed)
+    training = [q for q in pool if groups[q.document.id] not in chosen]
+    held_out = {id(q): q for q in pool if groups[q.document.id] in chosen}
+    return training, list(held_out.values())
+
+
+def _fitted(
+    recipe: Recipe,
+    questions: Sequence[Question],
+    encoder: Encoder,
+    formatter: Formatter,
+    counts: Counts,
+) -> Iterator[Example]:
+    """Format each question; a document too long for one of its questions is cut alike for all."""
+    by_document: dict[str, list[Question]] = {}
+    for question in questions:
+        by_document.setdefault(question.document.id, []).append(question)
+    shown: dict[int, Document] = {}
+
+    def length(question: Question, document: Document) -> int:
+        prompt = formatter.prompt(question, document=document)
+        return len(encoder.encode(prompt, formatter.completion(question))["input_ids"])
+
+    def fit(asked: Sequence[Question], document: Document) -> bool:
+        return all(length(question, document) <= recipe.max_length for question in asked)
+
+    for asked in by_document.values():
+        document = asked[0].document
+        bare = bare_document(document)
+        answerable = [question for question in asked if fit([question], bare)]
+        counts.left_out[TOO_LONG] += len(asked) - len(answerable)
+        cut = fit_document(document, fits=partial(fit, answerable))
+        shown.update({id(question): cut.document for question in answerable})
+        counts.changed["document cut to formatter.max_length"] += cut.document is not document
+        counts.changed["paragraph left out"] += cut.paragraphs
+        counts.changed["table row left out"] += cut.rows
+    for question in questions:
+        if id(question) in shown:
+            prompt = formatter.prompt(question, document=shown[id(question)])
+            yield Example(question, prompt, formatter.completion(question))

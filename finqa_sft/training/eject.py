@@ -1,0 +1,98 @@
+"""The way out: a run as a plain script on TRL and PEFT, and its rows as messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+import jinja2
+
+from finqa_sft.encoding import PLAIN_CHAT_TEMPLATE, Encoder
+from finqa_sft.errors import ModelError, OutputError
+from finqa_sft.models.qlora import QLoRAFactory
+from finqa_sft.recipe import Recipe
+from finqa_sft.training.arguments import sft_fields
+from finqa_sft.training.data import Example, prepare_data
+
+
+def eject(recipe: Recipe, *, rows: Path) -> str:
+    """Write a recipe's rows, and give the script that trains on them with the same losses.
+
+    Args:
+        recipe: The resolved recipe.
+        rows: Folder for `train.jsonl` and `held_out.jsonl`: one object a row, `prompt` and
+            `completion` as chat messages.
+
+    Returns:
+        The script's text. It imports torch, transformers, datasets, peft and trl alone.
+
+    Raises:
+        ModelError: The recipe's model factory comes from a plugin.
+        OutputError: The folder cannot be written.
+    """
+    factory = recipe.model.build()
+    if not isinstance(factory, QLoRAFactory):
+        raise ModelError(
+            f"only a recipe with a built-in model factory can be ejected; {recipe.model.name} "
+            f"is {recipe.model.component.provider}'s"
+        )
+    factory.check()
+    encoder = Encoder(factory.load_tokenizer())
+    data = prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
+    try:
+        rows.mkdir(parents=True, exist_ok=True)
+        _write(rows / "train.jsonl", data.training.examples, encoder)
+        if data.held_out.examples:
+            _write(rows / "held_out.jsonl", data.held_out.examples, encoder)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {rows}: {error.strerror}; name another folder with --rows"
+        ) from error
+
+    evaluates = bool(data.held_out.examples)
+    fields = sft_fields(recipe, factory=factory, evaluates=evaluates)
+    # Stock TRL encodes the rows by itself, and cuts nothing: they fit.
+    fields |= {"max_length": None, "output_dir": str(recipe.output.dir) + "-ejected"}
+    for ours in ("dataset_kwargs", "remove_unused_columns", "packing", "padding_free"):
+        fields.pop(ours, None)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("finqa_sft.training"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+    )
+    environment.filters["python"] = _python
+    return environment.get_template("ejected.py.jinja").render(
+        name=recipe.name,
+        rows=str(rows),
+        evaluates=evaluates,
+        fields=fields,
+        template=PLAIN_CHAT_TEMPLATE if encoder.plain_template else None,
+        factory=factory.plain(),
+    )
+
+
+def _write(path: Path, examples: Iterable[Example], encoder: Encoder) -> None:
+    """One JSON object a row, in training order."""
+    with path.open("w", encoding="utf-8") as file:
+        for example in examples:
+            row = {
+                "prompt": encoder.messages(example.prompt),
+                "completion": [
+                    {
+                        "role": "assistant",
+                        "content": encoder.completion_text(example.completion),
+                    }
+                ],
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _python(value: Any) -> str:
+    """A value as Python source."""
+    return pformat(value, width=90, sort_dicts=False)

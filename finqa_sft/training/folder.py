@@ -1,0 +1,146 @@
+"""The output folder of a run: taken by one run at a time, never overwritten unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from finqa_sft.errors import OutputError
+from finqa_sft.ranks import is_main
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+
+
+class RunFolder:
+    """Names of what a run leaves behind, and who may write it.
+
+    Attributes:
+        path: The folder.
+        adapter: Where the trained adapter and its tokenizer go.
+        manifest: `run.json`.
+        metrics: One JSON object a logged step.
+        card: The model card.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Name the parts; nothing is created."""
+        self.path = path
+        self.adapter = path / "adapter"
+        self.manifest = path / "run.json"
+        self.metrics = path / "metrics.jsonl"
+        self.card = path / "README.md"
+        self._lock = path / ".lock"
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Create the folder and keep other runs out of it; processes of one run share it.
+
+        Raises:
+            OutputError: The folder cannot be written, or another run is using it.
+        """
+        if not is_main():
+            yield
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._lock)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OutputError(
+                f"another run is writing to {self.path}; wait for it, or set output.dir to another "
+                "folder"
+            ) from error
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {self.path}: {error.strerror}; set output.dir to a folder that "
+                "can be written"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def starting_point(self, *, resume: bool | str | None, overwrite: bool) -> Path | None:
+        """Where the run begins: a checkpoint, or None for the beginning.
+
+        Args:
+            resume: True for the newest complete checkpoint, or the path of one.
+            overwrite: Whether an earlier run in this folder may be replaced.
+
+        Raises:
+            OutputError: There is nothing to resume, or the folder holds a run and neither resuming
+                nor replacing it was asked for.
+        """
+        if not resume:
+            if self._contents() and not overwrite:
+                raise OutputError(
+                    f"{self.path} already holds a run; continue it with "
+                    "trainer.resume_from_checkpoint=true, replace it with output.overwrite=true, "
+                    "or set output.dir to another folder"
+                )
+            return None
+        checkpoint = self.last_checkpoint() if resume is True else Path(str(resume))
+        if checkpoint is None or not (checkpoint / "trainer_state.json").is_file():
+            raise OutputError(
+                f"no complete checkpoint in {checkpoint or self.path}; leave out "
+                "trainer.resume_from_checkpoint to start from the beginning"
+            )
+        return checkpoint
+
+    def clear(self) -> None:
+        """Remove an earlier run's files, and no others."""
+        if not is_main():
+            return
+        for path in self._contents():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint.
+
+        The trainer writes `trainer_state.json` last, so a folder without it was interrupted.
+        """
+        found = [
+            (int(match[1]), path)
+            for path in self.path.glob("checkpoint-*")
+            if (match := _CHECKPOINT.fullmatch(path.name))
+            and (path / "trainer_state.json").is_file()
+        ]
+        return max(found)[1] if found else None
+
+    def refuse_other_data(self, fingerprint: str) -> None:
+        """Refuse to resume with other rows than the run began with.
+
+        Raises:
+            OutputError: The manifest names another fingerprint.
+        """
+        if not self.manifest.is_file():
+            return
+        began_with = json.loads(self.manifest.read_text(encoding="utf-8"))["data"]["fingerprint"]
+        if began_with != fingerprint:
+            raise OutputError(
+                f"the run in {self.path} was trained on other rows: the data, the formatter or the "
+                "tokenizer changed since. Restore them, or start anew in another output.dir"
+            )
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Replace the manifest in one step, so that it is never half written."""
+        text = json.dumps(manifest, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+        partial = self.manifest.with_suffix(".json.part")
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, self.manifest)
+
+    def _contents(self) -> list[Path]:
+        """What a run wrote here."""
+        named = [self.manifest, self.metrics, self.card, self.adapter]
+        return [path for path in named if path.exists()] + sorted(self.path.glob("checkpoint-*"))

@@ -1,0 +1,203 @@
+"""`run.json` and the model card: what a run was, in full."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from signal import Signals
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import psutil
+
+from finqa_sft import __version__
+from finqa_sft.models.base import ModelFactory
+from finqa_sft.plugins.manager import KINDS, Plugins
+from finqa_sft.ranks import is_main, world_size
+from finqa_sft.recipe import Recipe
+from finqa_sft.training.announce import Batches
+from finqa_sft.training.data import PreparedData
+from finqa_sft.training.folder import RunFolder
+
+if TYPE_CHECKING:
+    from trl.trainer.sft_trainer import SFTTrainer
+
+STACK = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "accelerate",
+    "pluggy",
+    "pydantic",
+)
+"""Distributions whose versions can change a result."""
+
+
+class RunRecord:
+    """Collects what a run was; written when training begins and when it ends, however it ends.
+
+    Attributes:
+        interrupted: The signal that ended the run early, if one did.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        plugins: Plugins,
+        factory: ModelFactory,
+        *,
+        data: PreparedData,
+        batches: Batches,
+        folder: RunFolder,
+    ) -> None:
+        """Note everything that is known before the first step."""
+        self.interrupted: Signals | None = None
+        self._folder = folder
+        described = factory.describe()
+        self._manifest: dict[str, Any] = {
+            "status": "running",
+            "began": _now(),
+            "recipe": {
+                "name": recipe.name,
+                "path": str(recipe.path),
+                "values": [
+                    {"key": v.path, "value": v.value, "origin": v.origin, "line": v.line}
+                    for v in recipe.values()
+                ],
+            },
+            "components": {
+                "formatter": recipe.formatter.record.name,
+                "collator": recipe.collator.record.name,
+                "model_factory": recipe.model.record.name,
+            },
+            "plugins": plugin_table(plugins),
+            "plugin_failures": [str(failure) for failure in plugins.failures],
+            "versions": versions(),
+            "model": described,
+            "data": data_record(data),
+            "batches": batches.record(),
+            "git": git_state(recipe.path.parent),
+            "hardware": {
+                "device": described["device"],
+                "processes": world_size(),
+                "cpu_count": psutil.cpu_count(),
+                "memory_bytes": psutil.virtual_memory().total,
+                "system": f"{platform.system()} {platform.machine()}",
+            },
+        }
+
+    @contextmanager
+    def kept(self, trainer: SFTTrainer) -> Iterator[None]:
+        """Write the record at the start and at the end, and the model card after a good end."""
+        manifest = self._manifest
+        manifest["seed"] = trainer.args.seed
+        manifest["distributed"] = str(trainer.accelerator.distributed_type.value)
+        began = time.monotonic()
+        if is_main():
+            self._folder.write_manifest(manifest)
+        status = "failed"
+        try:
+            yield
+            status = f"interrupted by {self.interrupted.name}" if self.interrupted else "finished"
+        finally:
+            history = trainer.state.log_history
+            manifest["status"] = status
+            manifest["ended"] = _now()
+            manifest["timings"] = {"training_s": round(time.monotonic() - began, 3)}
+            manifest["result"] = {
+                "steps": trainer.state.global_step,
+                "losses": [e["loss"] for e in history if "loss" in e],
+                "eval_losses": [e["eval_loss"] for e in history if "eval_loss" in e],
+            }
+            if is_main():
+                self._folder.write_manifest(manifest)
+        if is_main():
+            card = model_card(manifest, log=history)
+            for path in (self._folder.card, self._folder.adapter / "README.md"):
+                path.write_text(card, encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what it stands on."""
+    return {
+        "python": platform.python_version(),
+        "finqa_sft": __version__,
+        **{name: version(name) for name in STACK},
+    }
+
+
+def plugin_table(plugins: Plugins) -> list[dict[str, str]]:
+    """Every component with its provider."""
+    return [
+        {
+            "kind": kind,
+            "name": component.record.name,
+            "provider": str(component.provider),
+            "summary": component.record.summary,
+        }
+        for kind in KINDS
+        for component in plugins.components(kind)
+    ]
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit and cleanliness of the checkout that a folder lies in; None outside of one."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def data_record(data: PreparedData) -> dict[str, Any]:
+    """Counts of both sides, and of what was left out or changed, by reason."""
+    return {
+        "training": data.training.summary(),
+        "held_out": data.held_out.summary(),
+        "read": dict(data.counts.read),
+        "left_out": {reason: n for reason, n in data.counts.left_out.items() if n},
+        "changed": {reason: n for reason, n in data.counts.changed.items() if n},
+        "fingerprint": data.fingerprint(),
+    }
+
+
+def model_card(manifest: dict[str, Any], *, log: list[dict[str, Any]]) -> str:
+    """The model card, as markdown with the metadata block that model hubs read.
+
+    Args:
+        manifest: The finished manifest.
+        log: The trainer's log history.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("finqa_sft.training"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,
+    )
+    return environment.get_template("model_card.md.jinja").render(
+        run=manifest,
+        losses=[entry for entry in log if "loss" in entry],
+        evaluations=[entry for entry in log if "eval_loss" in entry],
+    )
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

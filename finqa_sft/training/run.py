@@ -1,0 +1,117 @@
+"""One training run, on one screen: a resolved recipe in, a saved adapter out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from signal import Signals
+
+from rich.console import Console
+
+from finqa_sft.plugins.manager import Plugins
+from finqa_sft.ranks import is_main
+from finqa_sft.recipe import Recipe
+from finqa_sft.training.folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        folder: The output folder.
+        steps: Optimizer steps done.
+        interrupted: The signal that ended it early, if one did.
+    """
+
+    folder: Path
+    steps: int
+    interrupted: Signals | None = None
+
+
+def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -> Outcome:
+    """Train what a recipe describes.
+
+    Raises:
+        FinqaSftError: Anything that a user can mend. Before the first step nothing of an earlier
+            run is touched; later, its checkpoints remain.
+    """
+    console = console or Console(quiet=not is_main(), soft_wrap=True)
+    folder = RunFolder(recipe.output.dir)
+    with folder.taken():
+        checkpoint = folder.starting_point(
+            resume=recipe.trainer.get("resume_from_checkpoint"), overwrite=recipe.output.overwrite
+        )
+        factory = recipe.model.build()
+        factory.check()
+
+        # Seconds of imports begin here, after everything that can be refused without them.
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        from finqa_sft.models.quiet import import_bitsandbytes
+
+        import_bitsandbytes()
+        from transformers import PrinterCallback
+        from trl.trainer.sft_config import SFTConfig
+        from trl.trainer.sft_trainer import SFTTrainer
+
+        from finqa_sft.encoding import Encoder
+        from finqa_sft.training import announce
+        from finqa_sft.training.arguments import sft_fields
+        from finqa_sft.training.callbacks import (
+            FiniteGradients,
+            Interruption,
+            MetricsFile,
+            ProgressReport,
+        )
+        from finqa_sft.training.data import prepare_data
+        from finqa_sft.training.record import RunRecord
+
+        announce.recipe(console, recipe)
+        tokenizer = factory.load_tokenizer()
+        encoder = Encoder(tokenizer)
+        data = prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
+        announce.data(console, data, encoder=encoder)
+        if checkpoint:
+            folder.refuse_other_data(data.fingerprint())
+
+        # Before the model: under ZeRO-3, DeepSpeed takes part in its loading from here on.
+        evaluates = bool(data.held_out.rows)
+        args = SFTConfig(**sft_fields(recipe, factory=factory, evaluates=evaluates))
+        collator = recipe.collator.build(tokenizer)
+        train_dataset = collator.arrange(data.training.dataset())
+        eval_dataset = collator.arrange(data.held_out.dataset()) if evaluates else None
+        batches = announce.Batches.of(args, rows=len(train_dataset))
+        announce.batches(console, batches)
+
+        model = factory.load_model(args)
+        announce.model(console, factory.describe())
+        interruption, progress = Interruption(console), ProgressReport(console)
+        trainer = SFTTrainer(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=collator,
+            processing_class=tokenizer,
+            callbacks=[
+                interruption,
+                progress,
+                FiniteGradients(),
+                MetricsFile(folder.metrics),
+                *(callback.build(folder.path) for callback in recipe.callbacks),
+            ],
+        )
+        trainer.remove_callback(PrinterCallback)
+        factory.settle(trainer)
+
+        if checkpoint is None:
+            folder.clear()
+        record = RunRecord(recipe, plugins, factory, data=data, batches=batches, folder=folder)
+        with record.kept(trainer), progress.shown(), interruption.watching():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            trainer.save_model(str(folder.adapter))
+            record.interrupted = interruption.received
+        stopped = interruption.received is not None
+        announce.result(console, trainer.state, recipe=recipe, folder=folder, stopped=stopped)
+        return Outcome(folder.path, trainer.state.global_step, interruption.received)
