@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,17 +19,20 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from huggingface_hub.errors import (
     GatedRepoError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from peft import LoraConfig, get_peft_model
 from pydantic import ValidationError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BertConfig,
+    BitsAndBytesConfig,
     Gemma3Config,
     GPT2Config,
     LlamaConfig,
@@ -49,7 +52,7 @@ from finqa_sft.models.devices import (
     resolve_storage_dtype,
 )
 from finqa_sft.models.gguf import dequantised
-from finqa_sft.models.memory import estimate_memory, require_memory, size, skeleton
+from finqa_sft.models.memory import estimate_memory, require_memory, short_names, size, skeleton
 from finqa_sft.models.options import LoraOptions, QLoRAOptions
 from finqa_sft.models.tiny import tiny_base
 
@@ -65,14 +68,6 @@ SMALL: dict[str, Any] = {
     "num_key_value_heads": 2,
     "vocab_size": 96,
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.getbasetemp() / "cache"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINQA_SFT_CACHE", str(folder))
-        yield folder
 
 
 def refusal(action: Callable[..., object], *args: Any, **kwargs: Any) -> str:
@@ -527,9 +522,6 @@ def test_a_real_gguf_file_writes_and_reads_numbers() -> None:
     ids=lambda config: config.model_type,
 )
 def test_the_estimate_counts_what_bitsandbytes_stores(config: Any, tmp_path: Path) -> None:
-    from bitsandbytes.nn import Linear4bit
-    from transformers import BitsAndBytesConfig
-
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(
         tmp_path,
@@ -550,6 +542,11 @@ def test_the_estimate_counts_what_bitsandbytes_stores(config: Any, tmp_path: Pat
     assert (bones.linears | bones.others).keys() == layers.keys()
     assert estimate.base == stored
     assert not any("vision" in name for name in bones.targets(LoraOptions()))
+
+    targets = short_names(bones.targets(LoraOptions()), among=layers)
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=targets))
+    names = {n.split(".lora_")[0] for n, p in adapted.named_parameters() if p.requires_grad}
+    assert names == {f"base_model.model.{name}" for name in bones.linears}
 
 
 def test_the_estimate_of_a_7b_base() -> None:

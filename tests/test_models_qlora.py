@@ -12,7 +12,14 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, FalconConfig, FalconForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    FalconConfig,
+    FalconForCausalLM,
+    set_seed,
+)
 from trl import SFTConfig, SFTTrainer
 
 from finqa_sft.errors import HardwareError, ModelError
@@ -34,10 +41,8 @@ ROWS = [
 
 
 @pytest.fixture(autouse=True, scope="module")
-def cpu_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cpu_only() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.getbasetemp() / "cache"
-        patch.setenv("FINQA_SFT_CACHE", str(folder))
         patch.setattr(torch.cuda, "is_available", lambda: False)
         yield
 
@@ -233,6 +238,18 @@ def test_under_zero3_the_base_is_stored_as_one_dtype(
     model = small_model(tmp_path)
 
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_dora_under_zero3_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qlora, "is_zero3", lambda: True)
+
+    with pytest.raises(ModelError) as caught:
+        small_model(tmp_path, dora=True)
+
+    assert str(caught.value) == (
+        "model.lora.dora does not work under DeepSpeed ZeRO-3: it computes with whole base "
+        "weights, which ZeRO-3 shares out; use ZeRO-2, or set model.lora.dora to false"
+    )
 
 
 def test_the_same_seed_gives_the_same_adapter(tmp_path: Path) -> None:
@@ -480,6 +497,33 @@ def test_a_base_without_tokenizer_is_refused(tmp_path: Path) -> None:
 
 
 # The report
+
+
+def test_its_arguments_make_the_same_model_without_it(tmp_path: Path) -> None:
+    factory = QLoRAFactory(QLoRAOptions(lora=LoraOptions(r=4)))
+    lora = factory.lora_arguments()
+
+    base = AutoModelForCausalLM.from_pretrained(
+        factory.base.location(),
+        quantization_config=BitsAndBytesConfig(**factory.quantisation_arguments(sharded=False)),
+        dtype=factory.compute_dtype,
+        device_map={"": "cpu"},
+    )
+    set_seed(7)
+    made = get_peft_model(base, LoraConfig(**lora))
+    expected = factory.load_model(arguments(tmp_path, factory))
+
+    assert same(trained(made), trained(expected))
+    assert same(frozen(made), frozen(expected))
+    assert lora["target_modules"] == [
+        "down_proj",
+        "gate_proj",
+        "k_proj",
+        "o_proj",
+        "q_proj",
+        "up_proj",
+        "v_proj",
+    ]
 
 
 def test_what_was_resolved_is_described() -> None:

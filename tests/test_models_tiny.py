@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,16 +18,8 @@ from finqa_sft.models.tiny import build_tiny, tiny_base, training_text
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.getbasetemp() / "cache"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINQA_SFT_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerBase:
+def tokenizer(own_cache: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tiny_base())
 
 
@@ -134,17 +125,17 @@ def test_two_builders_at_once_do_the_work_once() -> None:
     assert len(calls) == 1
 
 
-def test_a_folder_that_appeared_meanwhile_is_taken(cache_folder: Path) -> None:
+def test_a_folder_that_appeared_meanwhile_is_taken(own_cache: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "file").write_text("ours")
-        other = cache_folder / "meanwhile"
+        other = own_cache / "meanwhile"
         other.mkdir()
         (other / "file").write_text("theirs")
 
     assert (cached("meanwhile", build) / "file").read_text() == "theirs"
 
 
-def test_a_failed_build_leaves_nothing(cache_folder: Path) -> None:
+def test_a_failed_build_leaves_nothing(own_cache: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "file").write_text("half")
         raise ModelError("no")
@@ -152,7 +143,7 @@ def test_a_failed_build_leaves_nothing(cache_folder: Path) -> None:
     with pytest.raises(ModelError, match="no"):
         cached("failed", build)
 
-    assert [p.name for p in cache_folder.glob("failed*")] == ["failed.lock"]
+    assert [p.name for p in own_cache.glob("failed*")] == ["failed.lock"]
 
 
 def test_a_cache_that_cannot_be_written_is_named(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from finqa_sft import recipe
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.ranks import is_main
-from finqa_sft import recipe
 from finqa_sft.recipe import Recipe
 
 

@@ -1,8 +1,8 @@
 """Turns a GGUF file into an ordinary base, once.
 
-transformers reads GGUF files but cannot quantise what it reads to NF4 in the same step (1.16 of
-TRL, 5.23 of transformers: `gguf_file` together with a bitsandbytes config raises). So the file is
-dequantised into a folder of the cache, and training starts from there.
+transformers reads GGUF files but cannot quantise what it reads to NF4 in the same step (5.23 raises
+for `gguf_file` together with a bitsandbytes config). So the file is dequantised into a folder of
+the cache, and training starts from there.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def _cache_name(path: Path) -> str:
 
 
 @lru_cache
-def _sha256(path: Path, size: int, changed: int) -> str:
-    """Digest of a file, remembered while its size and time of change stay the same."""
+def _sha256(path: Path, length: int, changed: int) -> str:
+    """Digest of a file, remembered while its length and time of change stay the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

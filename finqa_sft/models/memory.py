@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import TYPE_CHECKING
@@ -81,6 +81,18 @@ class Skeleton:
             for name, shape in self.linears.items()
             if any(_matches(name, target) for target in lora.target_modules)
         }
+
+
+def short_names(targets: Collection[str], *, among: Collection[str]) -> list[str]:
+    """Names of layers as short as PEFT can tell them from the others: `q_proj`, or in full.
+
+    Args:
+        targets: Full names of the layers to adapt.
+        among: Full names of all layers.
+    """
+    last = sorted({name.rsplit(".", 1)[-1] for name in targets})
+    matched = {name for name in among if any(_matches(name, target) for target in last)}
+    return last if matched == set(targets) else sorted(targets)
 
 
 def _matches(name: str, target: str) -> bool:

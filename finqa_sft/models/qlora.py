@@ -30,6 +30,7 @@ from finqa_sft.models.memory import (
     Skeleton,
     estimate_memory,
     require_memory,
+    short_names,
     size,
     skeleton,
 )
@@ -130,7 +131,7 @@ class QLoRAFactory:
         as DeepSpeed ZeRO-3 makes itself known there.
 
         Raises:
-            ModelError: The base cannot be loaded.
+            ModelError: The base cannot be loaded, or DoRA is to run under DeepSpeed ZeRO-3.
             HardwareError: The device ran out of memory.
         """
         self.check()
@@ -140,24 +141,48 @@ class QLoRAFactory:
         from transformers import set_seed
 
         lora = self.options.lora
+        if lora.dora and is_zero3():
+            raise ModelError(
+                "model.lora.dora does not work under DeepSpeed ZeRO-3: it computes with whole base "
+                "weights, which ZeRO-3 shares out; use ZeRO-2, or set model.lora.dora to false"
+            )
         model = self._load_base(args)
         set_seed(args.seed)
-        return get_peft_model(
-            model,
-            LoraConfig(
-                task_type="CAUSAL_LM",
-                r=lora.r,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-                use_rslora=lora.rslora,
-                use_dora=lora.dora,
-                # By full name, which PEFT shortens where it can. Its own "all-linear" would also
-                # adapt layers that only see images, and routers and experts of some mixtures.
-                target_modules=list(self.skeleton.targets(lora)),
-                bias="none",
-                revision=self.base.revision,
+        return get_peft_model(model, LoraConfig(**self.lora_arguments()))
+
+    def lora_arguments(self) -> dict[str, Any]:
+        """Arguments of `peft.LoraConfig`, as plain values."""
+        lora, bones = self.options.lora, self.skeleton
+        layers = [*bones.linears, *bones.others, *([bones.head] if bones.head else [])]
+        return {
+            "task_type": "CAUSAL_LM",
+            "r": lora.r,
+            "lora_alpha": lora.alpha,
+            "lora_dropout": lora.dropout,
+            "use_rslora": lora.rslora,
+            "use_dora": lora.dora,
+            # By name: PEFT's own "all-linear" would also adapt layers that only see images, and
+            # routers and experts of some mixtures.
+            "target_modules": short_names(bones.targets(lora), among=layers),
+            "bias": "none",
+            "revision": self.base.revision,
+        }
+
+    def quantisation_arguments(self, *, sharded: bool) -> dict[str, Any]:
+        """Arguments of `transformers.BitsAndBytesConfig`, as plain values.
+
+        Args:
+            sharded: Whether FSDP or ZeRO-3 shards the base.
+        """
+        return {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": self.options.double_quant,
+            "bnb_4bit_compute_dtype": self.compute_dtype,
+            "bnb_4bit_quant_storage": resolve_storage_dtype(
+                self.options.storage_dtype, self.compute_dtype, sharded=sharded
             ),
-        )
+        }
 
     def _load_base(self, args: SFTConfig) -> PreTrainedModel:
         """Load and quantise the base on this process's device."""
@@ -166,23 +191,14 @@ class QLoRAFactory:
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
         zero3 = is_zero3()
-        sharded = zero3 or is_fsdp(args)
-        self._storage = resolve_storage_dtype(
-            self.options.storage_dtype, self.compute_dtype, sharded=sharded
-        )
-        compute: torch.dtype = getattr(torch, self.compute_dtype)
+        quantisation = self.quantisation_arguments(sharded=zero3 or is_fsdp(args))
+        self._storage = quantisation["bnb_4bit_quant_storage"]
         try:
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 self.base.location(),
                 revision=self.base.revision or "main",
-                quantization_config=BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-                    load_in_4bit=True,
-                    bnb_4bit_quant_type="nf4",
-                    bnb_4bit_use_double_quant=self.options.double_quant,
-                    bnb_4bit_compute_dtype=compute,
-                    bnb_4bit_quant_storage=getattr(torch, self._storage),
-                ),
-                dtype=compute,
+                quantization_config=BitsAndBytesConfig(**quantisation),  # type: ignore[no-untyped-call]
+                dtype=getattr(torch, self.compute_dtype),
                 # ZeRO-3 refuses any device map and moves the weights itself.
                 device_map=None if zero3 else {"": self.device.torch_name},
                 use_safetensors=True,

@@ -59,9 +59,9 @@ SHAPE: dict[str, Any] = {
 }
 """All widths are multiples of 64, NF4's block."""
 
-EMBEDDING_STD = 0.06
-"""Small beside the layers' outputs, so that tied embeddings do not make the model repeat its input
-at the start; large enough for its logits to become certain of a token."""
+EMBEDDING_STD = 0.12
+"""Large enough for the logits to become certain of a token; small enough beside the layers' outputs
+that, with tied embeddings, the model does not begin by repeating its input."""
 
 
 def tiny_base() -> Path:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -119,7 +119,7 @@ def data(console: Console, data: PreparedData, *, encoder: Encoder) -> None:
             half = PREVIEWED_CHARACTERS // 2
             marked = f"{marked[:half]} […] {marked[-half:]}"
         _line(console, f"row {number}", "what is learnt stands between ⟦ and ⟧")
-        console.print(Padding(Text(marked, style="dim"), (0, 0, 0, 2)), soft_wrap=False)
+        console.print(Text(indent(marked, "  "), style="dim"))
 
 
 def batches(console: Console, b: Batches) -> None:
@@ -159,4 +159,4 @@ def result(
 
 def _line(console: Console, word: str, text: str) -> None:
     """One line: a word in the margin and what it says."""
-    console.print(Text.assemble((f"{word:<16}", "bold"), text))
+    console.print(Text.assemble((f"{word:<22}", "bold"), text))

@@ -64,6 +64,14 @@ class Interruption(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Spend no grace time on the epoch's own evaluation and second save."""
+        if self.received:
+            control.should_evaluate = False
+            control.should_save = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Remember the signal; a second one ends the process at once."""
         if self._pending:

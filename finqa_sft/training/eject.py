@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from finqa_sft.encoding import PLAIN_CHAT_TEMPLATE, Encoder
+from finqa_sft.encoding import Encoder
 from finqa_sft.errors import ModelError, OutputError
 from finqa_sft.models.qlora import QLoRAFactory
 from finqa_sft.recipe import Recipe
@@ -40,7 +40,8 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
             f"is {recipe.model.component.provider}'s"
         )
     factory.check()
-    encoder = Encoder(factory.load_tokenizer())
+    tokenizer = factory.load_tokenizer()
+    encoder = Encoder(tokenizer)
     data = prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
     try:
         rows.mkdir(parents=True, exist_ok=True)
@@ -72,8 +73,18 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
         rows=str(rows),
         evaluates=evaluates,
         fields=fields,
-        template=PLAIN_CHAT_TEMPLATE if encoder.plain_template else None,
-        factory=factory.plain(),
+        template=tokenizer.chat_template,
+        factory={
+            "base": factory.base.location(),
+            "revision": factory.base.revision or "main",
+            "pad_token": tokenizer.pad_token,
+            "quantisation": factory.quantisation_arguments(sharded=False),
+            "lora": factory.lora_arguments(),
+            "dtype": factory.compute_dtype,
+            "device_map": {"": factory.device.torch_name},
+            "on_cpu": factory.device.type == "cpu",
+            "float32_adapters": factory.compute_dtype != "bfloat16",
+        },
     )
 
 

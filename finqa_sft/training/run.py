@@ -48,9 +48,9 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
 
         # Seconds of imports begin here, after everything that can be refused without them.
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        from finqa_sft.models.quiet import import_bitsandbytes
+        from finqa_sft.models.quiet import quiet_libraries
 
-        import_bitsandbytes()
+        quiet_libraries()
         from transformers import PrinterCallback
         from trl.trainer.sft_config import SFTConfig
         from trl.trainer.sft_trainer import SFTTrainer
