@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from filelock import FileLock
+from peft import PeftModel
+from rich.console import Console
+from runs import RECIPE, losses, manifest, run, write_recipe
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from finqa_sft.errors import DataError, ModelError, OutputError, TrainingError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a finished run, and what it printed."""
+    recipe = write_recipe(tmp_path_factory.mktemp("finished"))
+    console = Console(record=True, force_terminal=False, soft_wrap=True, quiet=False)
+    with console.capture() as captured:
+        outcome = run(recipe, console=console)
+    assert outcome.steps == 6
+    return outcome.folder, captured.get()
+
+
+def test_a_run_leaves_adapter_checkpoints_record_metrics_and_card(
+    finished: tuple[Path, str],
+) -> None:
+    folder, _ = finished
+    names = {path.name for path in folder.iterdir()}
+    assert {"adapter", "checkpoint-3", "checkpoint-6", "run.json", "metrics.jsonl"} <= names
+    record = manifest(folder)
+    assert record["status"] == "finished"
+    assert record["result"]["losses"] == losses(folder)
+    assert len(record["result"]["losses"]) == 6
+    assert len(record["result"]["eval_losses"]) == 2
+    assert record["batches"]["rows_a_step"] == 4
+    assert record["versions"]["trl"]
+    line = RECIPE.splitlines().index("  learning_rate: 1e-3") + 1
+    rate = {"key": "trainer.learning_rate", "value": 0.001, "origin": "recipe", "line": line}
+    assert rate in record["recipe"]["values"]
+    assert record["components"]["formatter"] == "program"
+    assert {"formatters:program", "model_factories:qlora"} <= {
+        f"{row['kind']}:{row['name']}" for row in record["plugins"]
+    }
+    card = (folder / "adapter" / "README.md").read_text()
+    assert "| status | finished after 6 steps |" in card
+    assert "accuracy on questions | not measured" in card
+
+
+def test_a_run_says_what_it_resolved(finished: tuple[Path, str]) -> None:
+    _, said = finished
+    assert "  formatter      program  finqa_sft" in said
+    assert "44 questions on 11 documents" in said
+    assert "2 rows × 2 accumulated × 1 process = 4 rows a step; 11 steps an epoch, 6 in all" in said
+    assert "<|assistant|>⟦" in said
+    assert "step 6/6  loss " in said
+
+
+def test_the_loss_falls(finished: tuple[Path, str]) -> None:
+    curve = losses(finished[0])
+    assert curve[-1] < 0.85 * curve[0]
+
+
+def test_the_adapter_loads_in_plain_peft_and_changes_what_the_base_says(
+    finished: tuple[Path, str], tiny: Path
+) -> None:
+    adapter = finished[0] / "adapter"
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    ids = tokenizer("Revenue was $ 12.5 million", return_tensors="pt")["input_ids"]
+    base = AutoModelForCausalLM.from_pretrained(
+        tiny,
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.float32,
+        ),
+        dtype=torch.float32,
+        device_map={"": "cpu"},
+    )
+    with torch.no_grad():
+        plain = base(ids).logits
+        adapted = PeftModel.from_pretrained(base, adapter)(ids).logits
+    assert (plain - adapted).abs().max() > 0.1
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tiny)
+
+
+def test_an_interrupted_and_resumed_run_continues_bit_for_bit(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    text = RECIPE.replace("max_steps: 6", "max_steps: 6\n  lr_scheduler_type: constant")
+    text = text.replace("formatter:", "model:\n  lora:\n    dropout: 0.1\nformatter:")
+    whole = run(write_recipe(tmp_path, text), f"output.dir={tmp_path / 'whole'}").folder
+    half = tmp_path / "half"
+    run(write_recipe(tmp_path, text), f"output.dir={half}", "trainer.max_steps=3")
+    assert losses(half) == losses(whole)[:3]
+    run(write_recipe(tmp_path, text), f"output.dir={half}", "trainer.resume_from_checkpoint=true")
+    assert losses(half) == losses(whole)
+    last, resumed = (
+        load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (whole, half)
+    )
+    assert all(torch.equal(last[name], resumed[name]) for name in last)
+
+
+def test_resuming_with_other_rows_is_refused(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    folder = run(recipe, "trainer.max_steps=3").folder
+    before = manifest(folder)
+    with pytest.raises(OutputError, match="was trained on other rows"):
+        run(recipe, "trainer.resume_from_checkpoint=true", "data.sources.0.seed=5")
+    assert manifest(folder) == before
+
+
+def test_a_folder_with_a_run_is_neither_overwritten_nor_resumed_unasked(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = finished
+    recipe = write_recipe(tmp_path)
+    with pytest.raises(OutputError) as error:
+        run(recipe, f"output.dir={folder}")
+    assert str(error.value) == (
+        f"{folder} already holds a run; continue it with trainer.resume_from_checkpoint=true, "
+        "replace it with output.overwrite=true, or set output.dir to another folder"
+    )
+    with pytest.raises(OutputError, match="no complete checkpoint in .*; leave out trainer.resume"):
+        run(recipe, "trainer.resume_from_checkpoint=true")
+
+
+def test_overwriting_loses_nothing_before_the_new_run_can_begin(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    folder = run(recipe, "trainer.max_steps=1").folder
+    (folder / "mine.txt").write_text("kept")
+    before = manifest(folder)
+    for broken in ("formatter.max_length=32", "model.base=./nowhere"):
+        with pytest.raises((DataError, ModelError)):
+            run(recipe, "output.overwrite=true", broken)
+        assert manifest(folder) == before
+        assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    run(recipe, "output.overwrite=true", "trainer.max_steps=2")
+    assert len(losses(folder)) == 2
+    assert (folder / "mine.txt").read_text() == "kept"
+
+
+def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"), pytest.raises(OutputError) as error:
+        run(recipe)
+    assert str(error.value) == (
+        f"another run is writing to {tmp_path / 'run'}; wait for it, or set output.dir to another "
+        "folder"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write to .*; set output.dir to a folder that"):
+        run(write_recipe(tmp_path), f"output.dir={tmp_path / 'file' / 'run'}")
+
+
+def test_without_a_token_to_learn_nothing_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        run(write_recipe(tmp_path), "formatter.max_length=32", "data.split.held_out=0")
+    assert str(error.value) == (
+        "no token is left to train on: of 48 questions read, 0 remain (longer than "
+        "formatter.max_length without any paragraph or table row: 48)"
+    )
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_run_stops_before_a_step_that_is_not_finite(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"step [2-6]: the gradients are not finite; the weigh"):
+        run(write_recipe(tmp_path), "trainer.learning_rate=1e30", "trainer.max_grad_norm=0.0")
+    assert manifest(tmp_path / "run")["status"] == "failed"
+
+
+def test_no_socket_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[object] = []
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        attempts.append(args)
+        raise OSError("no network in this test")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    row = {"question": "What were sales?", "context": "Sales were 5.", "answer": "5"}
+    Dataset.from_list([row] * 8).to_csv(tmp_path / "own.csv")
+    text = RECIPE.partition("data:")[2].partition("formatter:")[2]
+    recipe = write_recipe(
+        tmp_path,
+        "data:\n  sources:\n    - reader: columns\n      files: own.csv\nformatter:" + text,
+    )
+    run(recipe, "trainer.max_steps=2", "trainer.eval_strategy=no")
+    assert len(losses(tmp_path / "run")) == 2
+    assert attempts == []
