@@ -29,6 +29,7 @@ class Skeleton:
     """The shapes of a causal language model.
 
     Attributes:
+        modules: Full names of all modules.
         linears: Input and output width of each linear layer that writes text, by full name. All of
             them are quantised.
         others: The same for layers that only see images or sound. They are quantised too, and get
@@ -38,6 +39,7 @@ class Skeleton:
             and experts that are stored as one tensor instead of as linear layers.
     """
 
+    modules: tuple[str, ...]
     linears: dict[str, tuple[int, int]]
     others: dict[str, tuple[int, int]]
     head: str | None
@@ -88,7 +90,7 @@ def short_names(targets: Collection[str], *, among: Collection[str]) -> list[str
 
     Args:
         targets: Full names of the layers to adapt.
-        among: Full names of all layers.
+        among: Full names of all modules.
     """
     last = sorted({name.rsplit(".", 1)[-1] for name in targets})
     matched = {name for name in among if any(_matches(name, target) for target in last)}
@@ -128,7 +130,8 @@ def skeleton(config: PreTrainedConfig) -> Skeleton:
             linears[name] = (module.nx, module.nf)
     total = sum(parameter.numel() for parameter in model.parameters())
     quantised = sum(prod(shape) for shape in (linears | others).values())
-    return Skeleton(linears, others, head_name, total - quantised)
+    names = tuple(name for name, _ in model.named_modules() if name)
+    return Skeleton(names, linears, others, head_name, total - quantised)
 
 
 @dataclass(frozen=True, slots=True)

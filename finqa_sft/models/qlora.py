@@ -153,7 +153,6 @@ class QLoRAFactory:
     def lora_arguments(self) -> dict[str, Any]:
         """Arguments of `peft.LoraConfig`, as plain values."""
         lora, bones = self.options.lora, self.skeleton
-        layers = [*bones.linears, *bones.others, *([bones.head] if bones.head else [])]
         return {
             "task_type": "CAUSAL_LM",
             "r": lora.r,
@@ -163,7 +162,7 @@ class QLoRAFactory:
             "use_dora": lora.dora,
             # By name: PEFT's own "all-linear" would also adapt layers that only see images, and
             # routers and experts of some mixtures.
-            "target_modules": short_names(bones.targets(lora), among=layers),
+            "target_modules": short_names(bones.targets(lora), among=bones.modules),
             "bias": "none",
             "revision": self.base.revision,
         }

@@ -13,6 +13,7 @@ import jinja2
 from finqa_sft.encoding import Encoder
 from finqa_sft.errors import ModelError, OutputError
 from finqa_sft.models.qlora import QLoRAFactory
+from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.recipe import Recipe
 from finqa_sft.training.arguments import sft_fields
 from finqa_sft.training.data import Example, prepare_data
@@ -33,6 +34,7 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
         ModelError: The recipe's model factory comes from a plugin.
         OutputError: The folder cannot be written.
     """
+    quiet_libraries()
     factory = recipe.model.build()
     if not isinstance(factory, QLoRAFactory):
         raise ModelError(
@@ -81,7 +83,6 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
             "quantisation": factory.quantisation_arguments(sharded=False),
             "lora": factory.lora_arguments(),
             "dtype": factory.compute_dtype,
-            "device_map": {"": factory.device.torch_name},
             "on_cpu": factory.device.type == "cpu",
             "float32_adapters": factory.compute_dtype != "bfloat16",
         },

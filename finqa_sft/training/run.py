@@ -9,6 +9,7 @@ from signal import Signals
 
 from rich.console import Console
 
+from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.ranks import is_main
 from finqa_sft.recipe import Recipe
@@ -43,14 +44,12 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         checkpoint = folder.starting_point(
             resume=recipe.trainer.get("resume_from_checkpoint"), overwrite=recipe.output.overwrite
         )
+        # Seconds of imports begin here, after everything that can be refused without them.
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        quiet_libraries()
         factory = recipe.model.build()
         factory.check()
 
-        # Seconds of imports begin here, after everything that can be refused without them.
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        from finqa_sft.models.quiet import quiet_libraries
-
-        quiet_libraries()
         from transformers import PrinterCallback
         from trl.trainer.sft_config import SFTConfig
         from trl.trainer.sft_trainer import SFTTrainer
