@@ -129,7 +129,9 @@ def test_a_folder_with_a_run_is_neither_overwritten_nor_resumed_unasked(
         f"{folder} already holds a run; continue it with trainer.resume_from_checkpoint=true, "
         "replace it with output.overwrite=true, or set output.dir to another folder"
     )
-    with pytest.raises(OutputError, match="no complete checkpoint in .*; leave out trainer.resume"):
+    with pytest.raises(
+        OutputError, match=r"no complete checkpoint in .*; leave out trainer.resume"
+    ):
         run(recipe, "trainer.resume_from_checkpoint=true")
 
 

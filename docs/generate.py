@@ -1,0 +1,249 @@
+"""Writes the reference pages: recipe keys from the option models, commands from their own help.
+
+python docs/generate.py
+
+The pages depend on this package alone: built-in components, one width of the help, and of the
+trainer's fields only those that the package owns or sets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from finqa_sft.cli.main import VERBS, main
+from finqa_sft.plugins.manager import Plugins
+from finqa_sft.plugins.records import CollatorRecord
+from finqa_sft.recipe.schema import SLOTS, ComponentSection, Sections
+from finqa_sft.recipe.trainer_fields import REFUSED
+from finqa_sft.training.arguments import QUIET
+
+Schema = Mapping[str, Any]
+
+FOLDER = Path(__file__).resolve().parent / "reference"
+COLUMNS = 88
+GENERATED = "<!-- Written by docs/generate.py; change what it reads, not this file. -->"
+
+RECIPE_INTRO = """\
+One YAML file is one run. `data` and `formatter` must be there; what is left out has the default
+below. Where a section names a component, the component's own options stand beside that key.
+
+Only `true` and `false` are booleans, and `2e-4` is a number. Paths are relative to the recipe file.
+An override on the command line, `key.path=value`, is read in the same way; a number in its path
+counts list items from 0 (`data.sources.0.files=train.json`), and its paths are relative to the
+current folder. The same as a JSON schema, with the components of installed plugins and the fields
+of the installed trainer: `finqa-sft show --schema`."""
+
+TRAINER_INTRO = """\
+Every field with its default stands in the output of `finqa-sft show RECIPE`; what it does is in
+[TRL's documentation](https://huggingface.co/docs/trl/sft_trainer#trl.SFTConfig). A run starts
+from the trainer's own defaults, changed in this order: the first table, an evaluation every epoch if
+anything is held out, what the device needs (`bf16`, `fp16`, `use_cpu`), the recipe, and what the
+collator needs."""
+
+CLI_INTRO = """\
+`finqa-sft` and `python -m finqa_sft` are the same; under `accelerate launch` write `-m finqa_sft`.
+
+| exit status | |
+|---|---|
+| 0 | all went well |
+| 1 | the run failed |
+| 2 | something is to be mended first: the recipe, the data, the base, the machine |
+| 130, 143 | Ctrl-C or SIGTERM ended the run |
+
+| variable | |
+|---|---|
+| `FINQA_SFT_CACHE` | folder of what is built once (default: `~/.cache/finqa_sft`) |
+| `FINQA_SFT_PLUGINS` | whose plugins are loaded, comma-separated; empty: none; unset: all |
+| `FINQA_SFT_STRICT_PLUGINS` | `1`: a broken plugin is an error instead of being left out |"""
+
+
+def pages() -> dict[Path, str]:
+    """The text of each generated page, by its path."""
+    return {FOLDER / "recipe.md": recipe_page(), FOLDER / "cli.md": cli_page()}
+
+
+def recipe_page() -> str:
+    """Every key of a recipe, from the models that check it."""
+    plugins = Plugins.load({"FINQA_SFT_PLUGINS": ""})
+    schema = Sections.model_json_schema()
+    parts = ["# Recipe keys", GENERATED, RECIPE_INTRO]
+    described: set[type[ComponentSection]] = set()
+    for name, node in schema["properties"].items():
+        section = _definition(node, schema)
+        parts += [f"## `{name}`", _text((section or node)["description"])]
+        if name == "trainer":
+            parts += list(_trainer(plugins))
+        elif section is None:
+            parts.append(f"Value: {_words(node)}; default {_default(node)}.")
+        else:
+            parts += ["A list; keys of its items:"] if "items" in node else []
+            parts.append(_table(section, schema))
+        for key, model in SLOTS.items():
+            if key[0] != name:
+                continue
+            place = ".".join(key).replace(".[]", "[]")
+            if model in described:
+                parts.append(f"Items of `{place}` are as those of `data.sources[]`.")
+                continue
+            described.add(model)
+            if len(key) > 2:
+                own = model.model_json_schema()
+                parts += [f"### `{place}`", _text(own["description"]), _table(own, own)]
+            parts += _components(plugins, model)
+    return "\n\n".join(parts) + "\n"
+
+
+def _components(plugins: Plugins, section: type[ComponentSection]) -> Iterator[str]:
+    """The built-in components of a section, each with its options."""
+    components = plugins.components(section.kind)
+    if not components:
+        yield "None is built in; plugins offer them."
+    for component in components:
+        schema = component.record.config.model_json_schema()
+        yield f"### `{section.name_key}: {component.record.name}`"
+        yield f"`{component.record.name}`: {_text(component.record.summary)}."
+        if schema["properties"]:
+            yield _table(schema, schema)
+
+
+def _trainer(plugins: Plugins) -> Iterator[str]:
+    """What the package does about the fields of `SFTConfig`."""
+    yield TRAINER_INTRO
+    yield _rows(("set first", "to"), [(name, _code(value)) for name, value in QUIET.items()])
+    for component in plugins.components("collators"):
+        record = component.record
+        assert isinstance(record, CollatorRecord)
+        rows = [(name, _code(value)) for name, value in record.sft_args.items()]
+        yield _rows((f"set by collator `{record.name}`", "to"), rows)
+    yield _rows(("refused", "instead"), list(REFUSED.items()))
+
+
+def _table(section: Schema, schema: Schema) -> str:
+    """A table of a section's keys, those of sections inside it among them."""
+    lines = ["| key | value | default | |", "|---|---|---|---|"]
+    for key, node, required in _keys(section, schema, ""):
+        default = "required" if required else _default(node)
+        lines.append(f"| `{key}` | {_words(node)} | {default} | {_text(node['description'])} |")
+    return "\n".join(lines)
+
+
+def _keys(section: Schema, schema: Schema, prefix: str) -> Iterator[tuple[str, Schema, bool]]:
+    for name, node in section["properties"].items():
+        inner = _definition(node, schema) if "$ref" in node else None
+        if inner is None:
+            yield prefix + name, node, name in section.get("required", ())
+        else:
+            yield from _keys(inner, schema, f"{prefix}{name}.")
+
+
+def _definition(node: Schema, schema: Schema) -> Schema | None:
+    """The section that a property is, or that its items are."""
+    reference = node.get("$ref") or node.get("items", {}).get("$ref")
+    if reference is None:
+        return None
+    found: Schema = schema["$defs"][reference.removeprefix("#/$defs/")]
+    return found
+
+
+def _words(node: Schema) -> str:
+    """What a value may be, in words."""
+    if "anyOf" in node:
+        return _listed(word for member in node["anyOf"] for word in _alternatives(member))
+    if "const" in node or "enum" in node:
+        return _listed(_alternatives(node))
+    match node.get("type"):
+        case "array" if "$ref" in node["items"]:
+            return "list of sections"
+        case "array":
+            return f"list of {_words(node['items'])}s"
+        case "string":
+            return "path" if node.get("format") == "path" else "text"
+        case "null":
+            return "`null`"
+        case "boolean":
+            return "`true` or `false`"
+        case "integer" | "number" as kind:
+            return " ".join(["whole number" if kind == "integer" else "number", *_bounds(node)])
+        case _:
+            return "anything"
+
+
+def _alternatives(node: Schema) -> list[str]:
+    """One word for each literal, or one for the whole type."""
+    if "const" in node:
+        return [_code(node["const"])]
+    if "enum" in node:
+        return [_code(value) for value in node["enum"]]
+    return [_words(node)]
+
+
+def _listed(words: Iterable[str]) -> str:
+    """`a`, `b` or `c`."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _bounds(node: Schema) -> Iterator[str]:
+    words = {
+        "minimum": "from",
+        "exclusiveMinimum": "above",
+        "maximum": "up to",
+        "exclusiveMaximum": "below",
+    }
+    for bound, word in words.items():
+        if bound in node:
+            yield f"{word} {json.dumps(node[bound])}"
+
+
+def _default(node: Schema) -> str:
+    return _code(node["default"])
+
+
+def _code(value: object) -> str:
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def _rows(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    lines = [f"| {header[0]} | {header[1]} |", "|---|---|"]
+    return "\n".join(lines + [f"| `{name}` | {text} |" for name, text in rows])
+
+
+def _text(text: str) -> str:
+    """Text on one line of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def cli_page() -> str:
+    """Every verb's help, as the command prints it."""
+    parts = ["# Commands", GENERATED, CLI_INTRO, _help()]
+    for verb in VERBS:
+        parts += [f"## `{verb}`", _help(verb)]
+        if verb == "recipes":
+            parts.append(_help(verb, "copy"))
+    return "\n\n".join(parts) + "\n"
+
+
+def _help(*verb: str) -> str:
+    """What `finqa-sft VERB --help` prints, at a fixed width and without colours."""
+    printed = io.StringIO()
+    fixed = {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "PYTHON_COLORS": "0"}
+    with (
+        mock.patch.dict(os.environ, fixed),
+        contextlib.redirect_stdout(printed),
+        contextlib.suppress(SystemExit),
+    ):
+        main([*verb, "--help"])
+    return f"```text\n{printed.getvalue().strip()}\n```"
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from finqa_sft.encoding import IGNORED, Encoder
+from finqa_sft.errors import DataError
+from finqa_sft.plugins.manager import Plugins
+from finqa_sft.recipe import load_recipe
+from finqa_sft.training.data import TOO_LONG, PreparedData, prepare_data
+
+HEAD = "formatter:\n  name: answer\n  system: Answer.\n  max_length: 2048\ndata:\n"
+OWN = HEAD + "  sources:\n    - reader: columns\n      files: own.csv\n"
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny: Path) -> Encoder:
+    return Encoder(AutoTokenizer.from_pretrained(tiny))
+
+
+def write_csv(path: Path, rows: list[tuple[str, str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("question", "context", "answer"), *rows])
+
+
+def prepared(folder: Path, text: str, encoder: Encoder, *overrides: str) -> PreparedData:
+    (folder / "r.yaml").write_text(text, encoding="utf-8")
+    recipe = load_recipe(folder / "r.yaml", overrides, Plugins.load({"FINQA_SFT_PLUGINS": ""}))
+    return prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
+
+
+def ids(data: PreparedData) -> tuple[set[str], set[str]]:
+    return (
+        {row["document"] for row in data.training.rows},
+        {row["document"] for row in data.held_out.rows},
+    )
+
+
+def test_a_bad_row_is_named_by_file_row_and_field(tmp_path: Path, encoder: Encoder) -> None:
+    write_csv(tmp_path / "own.csv", [("q1", "c1", "a1"), ("q2", "c2", ""), ("", "c3", "a3")])
+    with pytest.raises(DataError) as error:
+        prepared(tmp_path, OWN, encoder)
+    said = str(error.value)
+    assert said.startswith("2 of 3 rows cannot be read:\n  own.csv row 2, field 'answer': ")
+    assert "\n  own.csv row 3, field 'question': " in said
+    assert said.endswith("\nMend them, or leave such rows out with data.bad_rows=skip")
+
+
+def test_bad_rows_can_be_left_out_and_are_counted(tmp_path: Path, encoder: Encoder) -> None:
+    write_csv(tmp_path / "own.csv", [("q1", "c1", "a1"), ("q2", "c2", ""), ("q3", "c3", "a3")])
+    data = prepared(tmp_path, OWN, encoder, "data.bad_rows=skip")
+    assert len(data.training.rows) == 2
+    assert sum(data.counts.left_out.values()) == 1
+    assert data.counts.read == {"columns 1": 2}
+
+
+def test_a_held_out_document_is_never_trained_on(tmp_path: Path, encoder: Encoder) -> None:
+    write_csv(tmp_path / "own.csv", [(f"q{i}", f"page {i // 3}", "1") for i in range(60)])
+    data = prepared(tmp_path, OWN, encoder, "data.split.held_out=0.25")
+    training, held_out = ids(data)
+    assert (len(training), len(held_out)) == (15, 5)
+    assert not training & held_out
+    assert len(data.training.rows) == 45
+    again = prepared(tmp_path, OWN, encoder, "data.split.held_out=0.25")
+    assert again.fingerprint() == data.fingerprint()
+    other = prepared(tmp_path, OWN, encoder, "data.split.held_out=0.25", "data.split.seed=1")
+    assert ids(other)[1] != held_out
+
+
+def test_one_document_cannot_be_split(tmp_path: Path, encoder: Encoder) -> None:
+    write_csv(tmp_path / "own.csv", [("q1", "same", "1"), ("q2", "same", "2")])
+    with pytest.raises(DataError, match="all questions belong to one document"):
+        prepared(tmp_path, OWN, encoder, "data.split.held_out=0.5")
+
+
+def test_a_run_refuses_a_document_on_both_sides(tmp_path: Path, encoder: Encoder) -> None:
+    write_csv(tmp_path / "own.csv", [("q1", "one page", "1"), ("q2", "another", "2")])
+    write_csv(tmp_path / "dev.csv", [("q3", "one page", "3")])
+    text = OWN + "evaluation:\n  sources:\n    - reader: columns\n      files: dev.csv\n"
+    with pytest.raises(DataError, match=r"1 held-out documents are in the training data as well"):
+        prepared(tmp_path, text, encoder)
+
+
+def test_companies_can_be_held_out_whole(tmp_path: Path, encoder: Encoder) -> None:
+    text = HEAD + "  sources:\n    - reader: filings\n      pages: 24\n      length: short\n"
+    by = ["data.split.held_out=0.3", "data.split.by=company"]
+    training, held_out = ids(prepared(tmp_path, text, encoder, *by))
+    companies = [{name.partition("/")[0] for name in side} for side in (training, held_out)]
+    assert all(companies)
+    assert not companies[0] & companies[1]
+
+
+@pytest.mark.parametrize(("weight", "rows"), [("2", 60), ("0.5", 15), ("1.5", 45), ("1", 30)])
+def test_a_weight_says_how_often_a_source_is_seen(
+    tmp_path: Path, encoder: Encoder, weight: str, rows: int
+) -> None:
+    write_csv(tmp_path / "own.csv", [(f"q{i}", f"page {i // 3}", "1") for i in range(30)])
+    data = prepared(tmp_path, OWN, encoder, f"data.sources.0.weight={weight}")
+    assert len(data.training.rows) == rows
+    assert len(data.held_out.rows) == 0
+
+
+def test_a_question_seen_twice_is_evaluated_once(tmp_path: Path, encoder: Encoder) -> None:
+    write_csv(tmp_path / "own.csv", [(f"q{i}", f"page {i}", "1") for i in range(10)])
+    both = ["data.sources.0.weight=2", "data.split.held_out=0.2"]
+    data = prepared(tmp_path, OWN, encoder, *both)
+    assert (len(data.training.rows), len(data.held_out.rows)) == (16, 2)
+
+
+def test_no_row_is_longer_than_allowed_and_every_answer_is_whole(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    text = HEAD.replace("name: answer", "name: program") + (
+        "  sources:\n    - reader: filings\n      pages: 20\n      length: medium\n"
+    )
+    free = prepared(tmp_path, text, encoder)
+    tight = prepared(tmp_path, text, encoder, "formatter.max_length=300")
+    assert free.training.summary()["longest"] > 400
+    assert tight.training.summary()["longest"] <= 300
+    assert len(free.training.rows) == len(tight.training.rows)
+    for long, short in zip(free.training.rows, tight.training.rows, strict=True):
+        answers = [[i for i in row["labels"] if i != IGNORED] for row in (long, short)]
+        assert answers[0] == answers[1]
+    assert tight.counts.changed["document cut to formatter.max_length"] == 20
+    assert tight.counts.changed["paragraph left out"] > 20
+    for examples in by_document(tight).values():
+        shown = {e.prompt[1]["content"].rpartition("\n\nQuestion:")[0] for e in examples}
+        assert len(shown) == 1, "the questions of a document share one cut"
+
+
+def by_document(data: PreparedData) -> dict[str, list]:  # type: ignore[type-arg]
+    grouped: dict[str, list] = {}  # type: ignore[type-arg]
+    for example in data.training.examples:
+        grouped.setdefault(example.question.document.id, []).append(example)
+    return grouped
+
+
+def test_a_question_too_long_by_itself_is_left_out_and_counted_alone(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    write_csv(
+        tmp_path / "own.csv",
+        [("What were sales? " * 40, "Sales were 5.", "5"), ("Sales?", "Sales were 5.", "5")],
+    )
+    data = prepared(tmp_path, OWN, encoder, "formatter.max_length=64")
+    assert len(data.training.rows) == 1
+    assert data.counts.left_out[TOO_LONG] == 1
+
+
+def test_real_finqa_rows_keep_their_answers(
+    tmp_path: Path, encoder: Encoder, real_data: Path
+) -> None:
+    text = HEAD.replace("name: answer", "name: program").replace("2048", "700") + (
+        f"  sources:\n    - reader: finqa\n      files: {real_data / 'finqa' / 'dev_200.json'}\n"
+    )
+    data = prepared(tmp_path, text, encoder)
+    assert len(data.training.rows) == 200
+    assert data.training.summary()["longest"] <= 700
+    for example, row in zip(data.training.examples, data.training.rows, strict=True):
+        taught = encoder._tokenizer.decode([i for i in row["labels"] if i != IGNORED])
+        assert taught == f"{example.question.program}<|end|>"

@@ -1,0 +1,210 @@
+"""The names that other projects import: that they are there, what they take, and what they cost."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from types import FunctionType
+
+import pytest
+from pydantic import BaseModel
+
+import finqa_sft
+
+SIGNATURES = {
+    "AnswerFormatter": "(options: AnswerOptions | None = None) -> None",
+    "AnswerFormatter.completion": "(self, question: Question) -> list[Message]",
+    "AnswerFormatter.parse": "(self, completion: str) -> Prediction",
+    "AnswerFormatter.prompt": (
+        "(self, question: Question, *, document: Document) -> list[Message]"
+    ),
+    "ColumnsReader": "(options: ColumnsOptions) -> None",
+    "ColumnsReader.__iter__": "(self) -> Iterator[Question | BadRow]",
+    "Document": "(id: str, blocks: tuple[Block, ...], company: str | None = None) -> None",
+    "Encoder": "(tokenizer: PreTrainedTokenizerBase) -> None",
+    "Encoder.completion_text": "(self, completion: Sequence[Message]) -> str",
+    "Encoder.encode": (
+        "(self, prompt: Sequence[Message], completion: Sequence[Message], *, document: str = '')"
+        " -> EncodedRow"
+    ),
+    "Encoder.encode_prompt": "(self, prompt: Sequence[Message]) -> list[int]",
+    "Encoder.marked": "(self, row: EncodedRow) -> str",
+    "Encoder.messages": "(self, messages: Sequence[Message]) -> list[Message]",
+    "Evidence": "(block: int, row: int | None = None) -> None",
+    "FilingsReader": "(options: FilingsOptions) -> None",
+    "FilingsReader.__iter__": "(self) -> Iterator[Question | BadRow]",
+    "FinqaReader": "(options: FinqaOptions) -> None",
+    "FinqaReader.__iter__": "(self) -> Iterator[Question | BadRow]",
+    "PaddedCollator": "(pad_token_id: int, *, pad_to_multiple_of: int | None = None) -> None",
+    "PaddedCollator.__call__": "(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]",
+    "PaddedCollator.arrange": "(self, dataset: Dataset) -> Dataset",
+    "Paragraph": "(text: str) -> None",
+    "ProgramFormatter": "(options: ProgramOptions | None = None) -> None",
+    "ProgramFormatter.completion": "(self, question: Question) -> list[Message]",
+    "ProgramFormatter.parse": "(self, completion: str) -> Prediction",
+    "ProgramFormatter.prompt": (
+        "(self, question: Question, *, document: Document) -> list[Message]"
+    ),
+    "QLoRAFactory": "(options: QLoRAOptions) -> None",
+    "QLoRAFactory.check": "(self) -> None",
+    "QLoRAFactory.describe": "(self) -> dict[str, Any]",
+    "QLoRAFactory.load_model": "(self, args: SFTConfig) -> PeftModel",
+    "QLoRAFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
+    "QLoRAFactory.lora_arguments": "(self) -> dict[str, Any]",
+    "QLoRAFactory.quantisation_arguments": "(self, *, sharded: bool) -> dict[str, Any]",
+    "QLoRAFactory.settle": "(self, trainer: SFTTrainer) -> None",
+    "QLoRAFactory.sft_args": "(self) -> dict[str, Any]",
+    "Question": (
+        "(id: str, text: str, document: Document, answer: str, program: str | None = None, "
+        "executed_answer: float | str | None = None, scale: Scale = '', "
+        "answer_type: str | None = None, evidence: tuple[Evidence, ...] = (), "
+        "history: tuple[Turn, ...] = (), source: str = '') -> None"
+    ),
+    "Table": "(rows: tuple[tuple[str, ...], ...], header_rows: int = 1) -> None",
+    "Table.from_cells": "(rows: Sequence[Sequence[str]], *, header_rows: int = 1) -> Table",
+    "Turn": "(question: str, answer: str, program: str | None = None) -> None",
+    "execute_program": ("(program: Program, table: Sequence[Sequence[str]] = ()) -> float | str"),
+    "parse_program": "(text: str) -> Program",
+}
+"""What the functions, classes and methods take and give."""
+
+OPTIONS = {
+    "AnswerOptions": "system=None value='executed'",
+    "ColumnsOptions": (
+        "files=() dataset=None subset=None revision=None dataset_split='train' "
+        "question='question' context='context' answer='answer' document=None program=None "
+        "scale=None id=None"
+    ),
+    "FilingsOptions": "pages=40 questions_per_page=None length='medium' difficulty='medium' seed=0",
+    "FinqaOptions": "files",
+    "LoraOptions": (
+        "r=16 alpha=32 dropout=0.0 rslora=False dora=False target_modules='all-linear'"
+    ),
+    "ProgramOptions": "system=None value='executed'",
+    "QLoRAOptions": (
+        "base='tiny' revision=None lora=LoraOptions(r=16, alpha=32, dropout=0.0, rslora=False, "
+        "dora=False, target_modules='all-linear') double_quant=True compute_dtype='auto' "
+        "storage_dtype='auto' chat_template=None"
+    ),
+}
+"""The options and their defaults."""
+
+HEAVY = (
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "jinja2",
+    "peft",
+    "pluggy",
+    "pydantic",
+    "rich",
+    "torch",
+    "transformers",
+    "trl",
+    "yaml",
+)
+
+
+def _public() -> dict[str, object]:
+    return {name: getattr(finqa_sft, name) for name in finqa_sft.__all__}
+
+
+def _methods(owner: type) -> list[str]:
+    """The public methods that are written in a class."""
+    return [
+        name
+        for name, value in vars(owner).items()
+        if isinstance(value, FunctionType | classmethod)
+        and (not name.startswith("_") or name in ("__call__", "__iter__"))
+    ]
+
+
+def _signature(value: object) -> str:
+    """A signature with its annotations as they are written."""
+    assert callable(value)
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(value)))
+
+
+@pytest.mark.parametrize("name", finqa_sft.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    value = getattr(finqa_sft, name)
+    assert value is getattr(finqa_sft, name)
+    assert name in dir(finqa_sft)
+
+
+def test_the_lazy_names_are_those_of_all() -> None:
+    assert sorted([*vars(finqa_sft)["_HOME_OF"], "__version__"]) == sorted(finqa_sft.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"^module 'finqa_sft' has no attribute 'Reader'$"):
+        _ = vars(finqa_sft)["__getattr__"]("Reader")
+    with pytest.raises(ImportError, match="cannot import name 'Reader'"):
+        exec("from finqa_sft import Reader")
+    assert not hasattr(finqa_sft, "Reader")
+
+
+def _run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = f"import sys, finqa_sft; print(*sorted(set({HEAVY}) & set(sys.modules)))"
+    assert _run(code) == "\n"
+
+
+def test_documents_and_programs_cost_nothing_heavy_either() -> None:
+    code = (
+        "import sys\n"
+        "from finqa_sft import Document, Question, FinqaSftError, execute_program, parse_program\n"
+        "assert execute_program(parse_program('add(1, 2)')) == 3\n"
+        f"print(*sorted(set({HEAVY}) & set(sys.modules)))"
+    )
+    assert _run(code) == "\n"
+
+
+def test_no_public_name_imports_torch_or_looks_for_plugins() -> None:
+    costly = ("datasets", "finqa_sft.plugins.manager", "peft", "torch", "transformers", "trl")
+    code = f"import sys; from finqa_sft import *; print(*set({costly}) & set(sys.modules))"
+    assert _run(code) == "\n"
+
+
+def test_signatures_are_pinned() -> None:
+    found = {}
+    for name, value in _public().items():
+        if isinstance(value, FunctionType):
+            found[name] = _signature(value)
+        elif isinstance(value, type) and not issubclass(value, BaseModel | Exception):
+            found[name] = _signature(value)
+            for method in _methods(value):
+                found[f"{name}.{method}"] = _signature(getattr(value, method))
+    assert found == SIGNATURES
+
+
+def test_options_and_their_defaults_are_pinned() -> None:
+    found = {}
+    for name, value in _public().items():
+        if isinstance(value, type) and issubclass(value, BaseModel):
+            fields = value.model_fields.items()
+            found[name] = " ".join(
+                key if field.is_required() else f"{key}={field.default!r}" for key, field in fields
+            )
+    assert found == OPTIONS
+
+
+def test_the_root_error_is_an_exception_that_ends_the_command_line_with_2() -> None:
+    assert issubclass(finqa_sft.FinqaSftError, Exception)
+    assert finqa_sft.FinqaSftError.exit_status == 2
+
+
+def test_a_hook_is_marked_for_our_plugin_manager() -> None:
+    @finqa_sft.hookimpl
+    def finqa_sft_readers() -> list[object]:
+        return []
+
+    assert finqa_sft.hookimpl.project_name == "finqa_sft"
+    assert vars(finqa_sft_readers)["finqa_sft_impl"]
