@@ -43,8 +43,8 @@ of the installed trainer: `finqa-sft show --schema`."""
 TRAINER_INTRO = """\
 Every field with its default stands in the output of `finqa-sft show RECIPE`; what it does is in
 [TRL's documentation](https://huggingface.co/docs/trl/sft_trainer#trl.SFTConfig). A run starts
-from the trainer's own defaults, changed in this order: the first table, an evaluation every epoch if
-anything is held out, what the device needs (`bf16`, `fp16`, `use_cpu`), the recipe, and what the
+from the trainer's own defaults, changed in this order: the first table, an evaluation every epoch
+if anything is held out, what the device needs (`bf16`, `fp16`, `use_cpu`), the recipe, and what the
 collator needs."""
 
 CLI_INTRO = """\

@@ -9,6 +9,9 @@ from pathlib import Path
 # Before anything imports a Hugging Face library, which read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# The models of the tests are too small to gain from threads, which wait for each other where other
+# processes use the machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,13 @@ class Interruption(TrainerCallback):
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Handle the two signals inside; the earlier handlers are put back afterwards."""
+        """Handle the two signals inside; the earlier handlers are put back afterwards.
+
+        Outside of the main thread, where Python allows no handlers, signals stay as they were.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         handled = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._note) for number in handled}
         try:

@@ -16,6 +16,9 @@ from filelock import FileLock, Timeout
 from finqa_sft.errors import OutputError
 from finqa_sft.ranks import is_main
 
+_HARDLY_ANY = 2**20
+"""Bytes; torch reports a full disk as a failed write without saying why."""
+
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -94,6 +97,30 @@ class RunFolder:
                 "trainer.resume_from_checkpoint to start from the beginning"
             )
         return checkpoint
+
+    @contextmanager
+    def full_disk_explained(self) -> Iterator[None]:
+        """Say what to do where writing fails for want of room.
+
+        Raises:
+            OutputError: In place of whatever a library raised, if the disk is full.
+        """
+        try:
+            yield
+        except Exception as error:
+            free = shutil.disk_usage(self.path).free
+            if "No space left" not in str(error) and free > _HARDLY_ANY:
+                raise
+            last = self.last_checkpoint()
+            remedy = (
+                f"free some and go on from {last} with trainer.resume_from_checkpoint=true"
+                if last
+                else "free some and start again, or set output.dir to a folder with more room"
+            )
+            raise OutputError(
+                f"the disk of {self.path} is full ({free / 2**20:.0f} MiB left); {remedy}. "
+                "trainer.save_total_limit keeps fewer checkpoints"
+            ) from error
 
     def clear(self) -> None:
         """Remove an earlier run's files, and no others."""

@@ -107,7 +107,12 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         if checkpoint is None:
             folder.clear()
         record = RunRecord(recipe, plugins, factory, data=data, batches=batches, folder=folder)
-        with record.kept(trainer), progress.shown(), interruption.watching():
+        with (
+            folder.full_disk_explained(),
+            record.kept(trainer),
+            progress.shown(),
+            interruption.watching(),
+        ):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             trainer.save_model(str(folder.adapter))
             record.interrupted = interruption.received

@@ -82,7 +82,9 @@ def main() -> None:
 
     losses = manifest["result"]["losses"]
     first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
     result = {
         "what": "QLoRA (NF4) of a real model on real FinQA rows, on this machine's device",
         "base": arguments.base.name,
