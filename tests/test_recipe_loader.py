@@ -319,7 +319,8 @@ def two_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "shipped"
     (folder / "accelerate").mkdir(parents=True)
     for name in ("qlora_7b", "quickstart", "accelerate/zero3"):
-        (folder / f"{name}.yaml").write_text(f"# What {name} does\nmodel: {{}}\n")
+        text = f"# finqa-sft {name}\n# What {name} does\nmodel: {{}}\n"
+        (folder / f"{name}.yaml").write_text(text)
     monkeypatch.setattr(shipped, "recipes_folder", lambda: folder)
     return folder
 
@@ -356,7 +357,7 @@ def test_a_recipe_that_is_not_there_is_refused_with_the_nearest(
     assert str(caught.value) == message
 
 
-def test_a_recipe_is_summed_up_by_its_first_comment(two_shipped: Path) -> None:
+def test_a_recipe_is_summed_up_by_the_end_of_its_first_comment(two_shipped: Path) -> None:
     assert summary(two_shipped / "quickstart.yaml") == "What quickstart does"
     Path("bare.yaml").write_text("model: {}\n# later\n")
     assert summary(Path("bare.yaml")) == ""

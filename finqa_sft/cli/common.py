@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from finqa_sft import recipe
 from finqa_sft.plugins.manager import Plugins
@@ -28,6 +33,21 @@ def load_recipe(arguments: argparse.Namespace) -> tuple[Recipe, Plugins]:
     """
     plugins = load_plugins()
     return recipe.load_recipe(arguments.recipe, arguments.overrides, plugins), plugins
+
+
+def print_rows(rows: Iterable[Sequence[str | Text]]) -> None:
+    """Print rows as aligned columns; text is printed as it is, and cut nowhere."""
+    console = Console()
+    if not console.is_terminal:
+        # Wide enough that nothing is wrapped in what another program reads.
+        console = Console(width=10_000)
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        cells = [cell if isinstance(cell, Text) else Text(cell) for cell in row]
+        while len(table.columns) < len(cells):
+            table.add_column(overflow="fold")
+        table.add_row(*cells)
+    console.print(table)
 
 
 def load_plugins() -> Plugins:

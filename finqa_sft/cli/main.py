@@ -66,7 +66,13 @@ def main(argv: Sequence[str]) -> int:
         if argv and argv[0] == verb:
             modules[verb] = importlib.import_module(f"finqa_sft.cli.{verb}")
             modules[verb].add_arguments(subparser)
-    arguments = parser.parse_args(argv)
+    # argparse takes no positional arguments after an option of a list of them (CPython #59317);
+    # overrides may stand anywhere.
+    arguments, rest = parser.parse_known_args(argv)
+    if any(word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
     try:
         return int(modules[arguments.verb].run(arguments))
     except FinqaSftError as error:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from rich.console import Console
-from rich.table import Table
-
+from finqa_sft.cli.common import print_rows
 from finqa_sft.plugins.manager import KINDS, SINGULAR, Plugins
 
 
@@ -35,12 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"components": rows, "left_out": failures}, indent=2, ensure_ascii=False))
         return 0
-    table = Table.grid(padding=(0, 2))
-    for row in rows:
-        provider = f"{row['distribution']} {row['version']}"
-        table.add_row(row["kind"], row["name"], provider, row["summary"])
-    console = Console(soft_wrap=True)
-    console.print(table)
+    print_rows(
+        (row["kind"], row["name"], f"{row['distribution']} {row['version']}", row["summary"])
+        for row in rows
+    )
     for failure in failures:
-        console.print(failure, highlight=False)
+        print(failure)
     return 0

@@ -6,9 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from finqa_sft.cli.common import print_rows
 from finqa_sft.errors import RecipeError
 from finqa_sft.recipe.shipped import find_recipe, shipped_recipes, summary
 
@@ -26,10 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     """List, or copy one."""
     if arguments.action == "copy":
         return _copy(arguments.name, arguments.path)
-    table = Table.grid(padding=(0, 2))
-    for name, path in shipped_recipes().items():
-        table.add_row(name, summary(path))
-    Console(soft_wrap=True).print(table)
+    print_rows((name, summary(path)) for name, path in shipped_recipes().items())
     return 0
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from finqa_sft.cli.common import load_plugins, load_recipe
+from finqa_sft.cli.common import load_plugins, load_recipe, print_rows
 from finqa_sft.errors import RecipeError
 from finqa_sft.recipe import Value, json_schema
 
@@ -32,15 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.recipe is None:
         raise RecipeError("show needs a recipe, or --schema")
     recipe, _ = load_recipe(arguments)
-    table = Table.grid(padding=(0, 2))
+    rows = []
     for value in recipe.values():
-        if arguments.set and value.origin == "default":
-            continue
-        style = "dim" if value.origin == "default" else ""
-        table.add_row(
-            Text(value.path, style), Text(_shown(value), style), Text(_origin(value), style)
-        )
-    Console(soft_wrap=True).print(table)
+        if not (arguments.set and value.origin == "default"):
+            style = "dim" if value.origin == "default" else ""
+            rows.append([Text(t, style) for t in (value.path, _shown(value), _origin(value))])
+    print_rows(rows)
     return 0
 
 

@@ -77,8 +77,7 @@ class SourceSection(ComponentSection):
     """The reader; its options stand beside this key."""
 
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """How often the source's questions are seen in an epoch: 1 once, 0.5 every other one, 2 twice.
-    """
+    """How often the questions are seen in an epoch: 2 is twice, 0.5 once for half the documents."""
 
 
 class SplitSection(Options):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from finqa_sft.errors import RecipeError
@@ -51,14 +52,13 @@ def find_recipe(text: str | os.PathLike[str]) -> Path:
 
 
 def summary(path: Path) -> str:
-    """What a recipe says of itself: its first line of comment, or nothing.
+    """What a recipe says of itself: the last line of the comment that it opens with, or nothing.
+
+    The lines before are the command that runs it.
 
     Args:
         path: A recipe file.
     """
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            return line.lstrip("#").strip()
-        if line.strip():
-            break
-    return ""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    opening = list(takewhile(lambda line: line.startswith("#"), lines))
+    return opening[-1].lstrip("#").strip() if opening else ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 from dataclasses import asdict, dataclass
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -152,9 +154,20 @@ def result(
         _line(
             console,
             "stopped",
-            f"after step {state.global_step} of {state.max_steps}; go on with: finqa-sft train "
-            f"{recipe.path} output.dir={folder.path} trainer.resume_from_checkpoint=true",
+            f"after step {state.global_step} of {state.max_steps}; go on with: "
+            f"{_resuming_command(recipe, folder)}",
         )
+
+
+def _resuming_command(recipe: Recipe, folder: RunFolder) -> str:
+    """The command of this run with all of its overrides, to go on."""
+    last = {"output.dir": str(folder.path), "trainer.resume_from_checkpoint": True}
+    overrides = {v.path: v.value for v in recipe.values() if v.origin == "override"} | last
+    words = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in overrides.items()
+    ]
+    return shlex.join(["finqa-sft", "train", str(recipe.path), *words])
 
 
 def _line(console: Console, word: str, text: str) -> None:

@@ -70,6 +70,9 @@ class RunFolder:
             yield
         finally:
             lock.release()
+            if [path.name for path in self.path.iterdir()] == [self._lock.name]:
+                # Refused before anything was written: leave no trace.
+                shutil.rmtree(self.path)
 
     def starting_point(self, *, resume: bool | str | None, overwrite: bool) -> Path | None:
         """Where the run begins: a checkpoint, or None for the beginning.
