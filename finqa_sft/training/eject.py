@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from pprint import pformat
-from typing import Any
-
-import jinja2
 
 from finqa_sft.encoding import Encoder
 from finqa_sft.errors import ModelError, OutputError
@@ -17,6 +13,7 @@ from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.recipe import Recipe
 from finqa_sft.training.arguments import sft_fields
 from finqa_sft.training.data import Example, prepare_data
+from finqa_sft.training.templating import render
 
 
 def eject(recipe: Recipe, *, rows: Path) -> str:
@@ -61,30 +58,24 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
     fields |= {"max_length": None, "output_dir": str(recipe.output.dir) + "-ejected"}
     for ours in ("dataset_kwargs", "remove_unused_columns", "packing", "padding_free"):
         fields.pop(ours, None)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("finqa_sft.training"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    environment.filters["python"] = _python
-    return environment.get_template("ejected.py.jinja").render(
-        name=recipe.name,
-        rows=str(rows),
-        evaluates=evaluates,
-        fields=fields,
-        template=tokenizer.chat_template,
-        factory={
-            "base": factory.base.location(),
-            "revision": factory.base.revision or "main",
-            "pad_token": tokenizer.pad_token,
-            "quantisation": factory.quantisation_arguments(sharded=False),
-            "lora": factory.lora_arguments(),
-            "dtype": factory.compute_dtype,
-            "on_cpu": factory.device.type == "cpu",
-            "float32_adapters": factory.compute_dtype != "bfloat16",
+    return render(
+        "ejected.py.jinja",
+        {
+            "name": recipe.name,
+            "rows": str(rows),
+            "evaluates": evaluates,
+            "fields": fields,
+            "template": tokenizer.chat_template,
+            "factory": {
+                "base": factory.base.location(),
+                "revision": factory.base.revision or "main",
+                "pad_token": tokenizer.pad_token,
+                "quantisation": factory.quantisation_arguments(sharded=False),
+                "lora": factory.lora_arguments(),
+                "dtype": factory.compute_dtype,
+                "on_cpu": factory.device.type == "cpu",
+                "float32_adapters": factory.compute_dtype != "bfloat16",
+            },
         },
     )
 
@@ -103,8 +94,3 @@ def _write(path: Path, examples: Iterable[Example], encoder: Encoder) -> None:
                 ],
             }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _python(value: Any) -> str:
-    """A value as Python source."""
-    return pformat(value, width=90, sort_dicts=False)

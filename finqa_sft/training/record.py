@@ -13,7 +13,6 @@ from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import psutil
 
 from finqa_sft import __version__
@@ -24,6 +23,7 @@ from finqa_sft.recipe import Recipe
 from finqa_sft.training.announce import Batches
 from finqa_sft.training.data import PreparedData
 from finqa_sft.training.folder import RunFolder
+from finqa_sft.training.templating import render
 
 if TYPE_CHECKING:
     from trl.trainer.sft_trainer import SFTTrainer
@@ -177,18 +177,13 @@ def model_card(manifest: dict[str, Any], *, log: list[dict[str, Any]]) -> str:
         manifest: The finished manifest.
         log: The trainer's log history.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("finqa_sft.training"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,
-    )
-    return environment.get_template("model_card.md.jinja").render(
-        run=manifest,
-        losses=[entry for entry in log if "loss" in entry],
-        evaluations=[entry for entry in log if "eval_loss" in entry],
+    return render(
+        "model_card.md.jinja",
+        {
+            "run": manifest,
+            "losses": [entry for entry in log if "loss" in entry],
+            "evaluations": [entry for entry in log if "eval_loss" in entry],
+        },
     )
 
 
