@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import runpy
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import trl
 from bitsandbytes.nn import Linear4bit
 from datasets import Dataset
 from gradient_log import gradient_log
@@ -115,8 +117,13 @@ def test_losses_equal_those_of_a_hand_written_stock_script(ours: Path, stock: Pa
 
 
 def test_gradients_equal_those_of_a_hand_written_stock_script(ours: Path, stock: Path) -> None:
-    mine = torch.load(ours / "gradients.pt", weights_only=True)
-    theirs = torch.load(stock / "gradients.pt", weights_only=True)
+    require_equal_gradients(ours, stock)
+
+
+def require_equal_gradients(one: Path, other: Path) -> None:
+    """Every gradient of every step, to 1e-5 of the step's largest."""
+    mine = torch.load(one / "gradients.pt", weights_only=True)
+    theirs = torch.load(other / "gradients.pt", weights_only=True)
     assert len(mine) == len(theirs) == STEPS
     for here, there in zip(mine, theirs, strict=True):
         assert here.keys() == there.keys()
@@ -126,18 +133,21 @@ def test_gradients_equal_those_of_a_hand_written_stock_script(ours: Path, stock:
             assert float((gradient - there[name]).abs().max()) <= 1e-5 * largest
 
 
-def test_the_ejected_script_trains_with_the_same_losses(
-    ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_ejected_script_trains_with_the_same_losses_and_gradients(
+    stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    watched = partial(SFTTrainer, callbacks=[gradient_log(tmp_path / "gradients.pt")])
     recipe = write_recipe(tmp_path, RECIPE)
     assert main(["eject", str(recipe), f"output.dir={tmp_path / 'run'}"]) == 0
     script = tmp_path / "plain.py"
     script.write_text(capsys.readouterr().out, encoding="utf-8")
     assert "finqa_sft" not in script.read_text()
+    monkeypatch.setattr(trl, "SFTTrainer", watched)
     trainer = runpy.run_path(str(script))["trainer"]
     ejected = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert ejected == pytest.approx(losses(ours), rel=1e-5)
+    assert ejected == pytest.approx(losses(stock), rel=1e-5)
+    require_equal_gradients(tmp_path, stock)
     assert (tmp_path / "run-ejected" / "adapter_model.safetensors").is_file()
     quantised = [m for m in trainer.model.modules() if isinstance(m, Linear4bit)]
     assert quantised
