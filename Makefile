@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 .PHONY: quickstart test test-slow docs clean
 
 quickstart: $(VENV)/installed
-	$(BIN)/finqa-sft train quickstart $(ARGS)
+	$(BIN)/finqa-sft train quickstart output.overwrite=true $(ARGS)
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
-from jinja2 import TemplateError
-
 from finqa_sft.errors import ModelError
 from finqa_sft.formatters.base import Message
 
@@ -168,7 +166,8 @@ class Encoder:
                 tokenize=False,
                 add_generation_prompt=answering,
             )
-        except TemplateError as error:
+        # A template can raise what any program can.
+        except Exception as error:
             raise ModelError(
                 f"the chat template cannot render a conversation: {error}; set model.chat_template"
             ) from error

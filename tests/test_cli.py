@@ -89,6 +89,8 @@ def test_show_says_where_every_value_came_from(capsys: pytest.CaptureFixture[str
     assert rows["model.lora.dropout"] == ["0.0", "default"]
     assert rows["trainer.weight_decay"] == ["0.0", "default"]
     assert rows["trainer.max_length"] == ["null", "collator"]
+    assert rows["trainer.eval_strategy"] == ["epoch", "run"]
+    assert rows["trainer.bf16"] == ["as", "the", "device", "needs", "it"]
 
 
 def test_show_prints_a_json_schema(capsys: pytest.CaptureFixture[str]) -> None:

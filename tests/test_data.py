@@ -10,7 +10,7 @@ from finqa_sft.encoding import IGNORED, Encoder
 from finqa_sft.errors import DataError
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.recipe import load_recipe
-from finqa_sft.training.data import TOO_LONG, PreparedData, prepare_data
+from finqa_sft.training.data import NO_DOCUMENT, TOO_LONG, PreparedData, prepare_data
 
 HEAD = "formatter:\n  name: answer\n  system: Answer.\n  max_length: 2048\ndata:\n"
 OWN = HEAD + "  sources:\n    - reader: columns\n      files: own.csv\n"
@@ -148,6 +148,65 @@ def test_a_question_too_long_by_itself_is_left_out_and_counted_alone(
     data = prepared(tmp_path, OWN, encoder, "formatter.max_length=64")
     assert len(data.training.rows) == 1
     assert data.counts.left_out[TOO_LONG] == 1
+
+
+def test_pages_of_one_name_from_two_sources_are_not_mixed_up(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    for name, value in (("a", "100"), ("b", "999")):
+        (tmp_path / f"{name}.csv").write_text(
+            f"document,question,context,answer\n1,Revenue of {name}?,It was {value}.,{value}\n"
+        )
+    text = (
+        HEAD
+        + "  sources:\n"
+        + "".join(f"    - reader: columns\n      files: {name}.csv\n" for name in "ab")
+    )
+    data = prepared(tmp_path, text, encoder)
+    shown = [example.prompt[1]["content"] for example in data.training.examples]
+    assert shown == [
+        "It was 100.\n\nQuestion: Revenue of a?",
+        "It was 999.\n\nQuestion: Revenue of b?",
+    ]
+    assert [row["document"] for row in data.training.rows] == ["1", "2/1"]
+    assert data.counts.changed["document renamed, as another source has one of its name"] == 1
+
+
+def test_a_long_context_is_shortened_and_not_lost(tmp_path: Path, encoder: Encoder) -> None:
+    lines = "\n".join(f"Item {i} was {i * 3}." for i in range(200))
+    write_csv(tmp_path / "own.csv", [("What was item 5?", lines, "15")])
+    data = prepared(tmp_path, OWN, encoder, "formatter.max_length=200")
+    assert data.training.summary()["longest"] <= 200
+    assert "Item 5 was 15." in data.training.examples[0].prompt[1]["content"]
+    assert data.counts.changed["paragraph shortened"] == 1
+
+
+def test_a_question_without_anything_of_its_document_is_not_taught(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    write_csv(tmp_path / "own.csv", [("What? " * 13, "x" * 3000, "15"), ("What?", "Short.", "1")])
+    data = prepared(tmp_path, OWN, encoder, "formatter.max_length=80")
+    assert len(data.training.rows) == 1
+    assert data.counts.left_out[NO_DOCUMENT] == 1
+
+
+def test_a_text_that_is_no_program_is_a_bad_row(tmp_path: Path, encoder: Encoder) -> None:
+    (tmp_path / "own.csv").write_text(
+        'question,context,answer,program\nq,c,a,"subtract(5, ROW"\nq2,c,a,"add(1, 2)"\n'
+    )
+    with pytest.raises(DataError, match=r"own.csv row 1, field 'program': no program: no step at"):
+        prepared(tmp_path, OWN, encoder)
+
+
+def test_what_a_weight_leaves_out_is_counted_and_no_source_is_emptied(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    write_csv(tmp_path / "own.csv", [(f"q{i}", f"page {i}", "1") for i in range(10)])
+    data = prepared(tmp_path, OWN, encoder, "data.sources.0.weight=0.3")
+    assert len(data.training.rows) == 3
+    assert data.counts.left_out == {"not drawn: weight 0.3": 7, TOO_LONG: 0}
+    write_csv(tmp_path / "own.csv", [("q1", "one page", "1"), ("q2", "one page", "2")])
+    assert len(prepared(tmp_path, OWN, encoder, "data.sources.0.weight=0.3").training.rows) == 2
 
 
 def test_real_finqa_rows_keep_their_answers(

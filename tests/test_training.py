@@ -14,7 +14,7 @@ from runs import RECIPE, losses, manifest, run, write_recipe
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from finqa_sft.errors import DataError, ModelError, OutputError, TrainingError
+from finqa_sft.errors import DataError, ModelError, OutputError, RecipeError, TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +113,48 @@ def test_resuming_with_other_rows_is_refused(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     folder = run(recipe, "trainer.max_steps=3").folder
     before = manifest(folder)
+    resume = "trainer.resume_from_checkpoint=true"
     with pytest.raises(OutputError, match="was trained on other rows"):
-        run(recipe, "trainer.resume_from_checkpoint=true", "data.sources.0.seed=5")
+        run(recipe, resume, "data.sources.0.seed=5")
+    checkpoint = f"trainer.resume_from_checkpoint={folder / 'checkpoint-3'}"
+    with pytest.raises(OutputError, match="was trained on other rows"):
+        run(recipe, checkpoint, "data.sources.0.seed=5", f"output.dir={tmp_path / 'new'}")
+    for change, said in {
+        "trainer.learning_rate=1e-7": "trainer.learning_rate was 0.001 and is 1e-07",
+        "model.lora.r=8": "model.lora.r was 16 and is 8",
+    }.items():
+        with pytest.raises(OutputError) as error:
+            run(recipe, resume, change)
+        assert str(error.value) == (
+            f"a checkpoint cannot be resumed with other values of these: {said}. Restore them, or "
+            "start anew in another output.dir"
+        )
     assert manifest(folder) == before
+
+
+def test_a_checkpoint_of_another_folder_does_not_open_an_occupied_one(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    recipe = write_recipe(tmp_path)
+    own = run(recipe, "trainer.max_steps=1").folder
+    before = manifest(own)
+    with pytest.raises(OutputError, match="already holds a run"):
+        run(recipe, f"trainer.resume_from_checkpoint={finished[0] / 'checkpoint-3'}")
+    assert manifest(own) == before
+
+
+def test_files_that_no_run_wrote_are_never_overwritten(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "checkpoint-notes").mkdir()
+    with pytest.raises(OutputError) as error:
+        run(recipe, f"output.dir={tmp_path}", "output.overwrite=true")
+    assert str(error.value) == (
+        f"{tmp_path} holds README.md, which no run of finqa_sft wrote; set output.dir to another "
+        "folder"
+    )
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert (tmp_path / "checkpoint-notes").is_dir()
 
 
 def test_a_folder_with_a_run_is_neither_overwritten_nor_resumed_unasked(
@@ -169,7 +208,12 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_without_a_token_to_learn_nothing_is_trained(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
-        run(write_recipe(tmp_path), "formatter.max_length=32", "data.split.held_out=0")
+        run(
+            write_recipe(tmp_path),
+            "formatter.max_length=32",
+            "data.split.held_out=0",
+            "trainer.eval_strategy=no",
+        )
     assert str(error.value) == (
         "no token is left to train on: of 48 questions read, 0 remain (longer than "
         "formatter.max_length without any paragraph or table row: 48)"
@@ -178,9 +222,42 @@ def test_without_a_token_to_learn_nothing_is_trained(tmp_path: Path) -> None:
 
 
 def test_a_run_stops_before_a_step_that_is_not_finite(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"step [2-6]: the gradients are not finite; the weigh"):
+    with pytest.raises(TrainingError, match=r"step [2-6]: the gradients are not finite; no such"):
         run(write_recipe(tmp_path), "trainer.learning_rate=1e30", "trainer.max_grad_norm=0.0")
     assert manifest(tmp_path / "run")["status"] == "failed"
+
+
+def test_spoilt_weights_are_not_saved_and_the_record_is_still_json(tmp_path: Path) -> None:
+    spoilt = ["trainer.learning_rate=1e38", "trainer.max_steps=1", "trainer.max_grad_norm=0.0"]
+    with pytest.raises(TrainingError, match=r"the (eval_loss is|weights are) not finite"):
+        run(write_recipe(tmp_path), *spoilt, "trainer.optim=sgd", "trainer.eval_steps=1")
+    assert manifest(tmp_path / "run")["status"] == "failed"
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("gradient_accumulation_steps=0", "gradient_accumulation_steps is 0; it must be at least"),
+        ("save_steps=0", "trainer.save_steps is 0; it must be more than 0"),
+        ("seed=-1", "trainer.seed is -1; it must be at least 0"),
+        ("load_best_model_at_end=true", "the trainer refuses the recipe's trainer section: "),
+        ("deepspeed=zero2.json", "DeepSpeed needs a launcher"),
+    ],
+)
+def test_a_trainer_section_that_cannot_work_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zero2.json").write_text("{}")
+    with pytest.raises(RecipeError, match=said):
+        run(write_recipe(tmp_path), f"trainer.{override}", "trainer.eval_strategy=no")
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_evaluating_without_held_out_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="nothing is held out to evaluate on"):
+        run(write_recipe(tmp_path), "data.split.held_out=0")
 
 
 def test_no_socket_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

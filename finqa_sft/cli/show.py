@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from rich.text import Text
 
 from finqa_sft.cli.common import load_plugins, load_recipe, print_rows
 from finqa_sft.errors import RecipeError
 from finqa_sft.recipe import Value, json_schema
+from finqa_sft.training.arguments import BY_DEVICE, run_defaults
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,20 +32,26 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.recipe is None:
         raise RecipeError("show needs a recipe, or --schema")
     recipe, _ = load_recipe(arguments)
+    by_run = {f"trainer.{name}": value for name, value in run_defaults(recipe).items()}
     rows = []
     for value in recipe.values():
-        if not (arguments.set and value.origin == "default"):
-            style = "dim" if value.origin == "default" else ""
-            rows.append([Text(t, style) for t in (value.path, _shown(value), _origin(value))])
+        shown, origin = _shown(value.value), _origin(value)
+        if value.origin == "default":
+            if arguments.set:
+                continue
+            if value.path in by_run:
+                shown, origin = _shown(by_run[value.path]), "run"
+            elif value.path.removeprefix("trainer.") in BY_DEVICE:
+                shown, origin = "", "as the device needs it"
+        style = "dim" if origin == "default" else ""
+        rows.append([Text(text, style) for text in (value.path, shown, origin)])
     print_rows(rows)
     return 0
 
 
-def _shown(value: Value) -> str:
+def _shown(value: Any) -> str:
     """The value as it would stand in the recipe."""
-    if isinstance(value.value, str):
-        return value.value
-    return json.dumps(value.value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _origin(value: Value) -> str:

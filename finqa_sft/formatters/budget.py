@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from finqa_sft.documents import Document, Paragraph, Table
+
+_SENTENCE = re.compile(r".+?(?:[.!?;]+\s+|\n+|$)", re.DOTALL)
+_WORDS = re.compile(r"(?:\S+\s*){1,40}")
+
+Part: TypeAlias = tuple[int, int]
+"""What can be left out: block, and sentence of a paragraph or row of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +24,13 @@ class Cut:
     Attributes:
         document: The document that remains.
         paragraphs: How many paragraphs were left out.
+        shortened: How many paragraphs lost their end.
         rows: How many table rows were left out.
     """
 
     document: Document
     paragraphs: int = 0
+    shortened: int = 0
     rows: int = 0
 
 
@@ -33,7 +43,8 @@ def fit_document(document: Document, *, fits: Callable[[Document], bool]) -> Cut
     """The most of a document that fits.
 
     Paragraphs go first, the farthest from a table before nearer ones (in a document without a
-    table: the last first); then table rows from the bottom, headers never.
+    table: the last first), each from its end, sentence by sentence; then table rows from the
+    bottom, headers never.
 
     Args:
         document: The whole document.
@@ -48,23 +59,31 @@ def fit_document(document: Document, *, fits: Callable[[Document], bool]) -> Cut
         return _without(document, set(order[:count]))
 
     count = bisect.bisect_left(range(len(order)), True, lo=1, key=lambda n: fits(cut(n)))
-    removed = order[:count]
+    removed = set(order[:count])
+    texts = [i for i, block in enumerate(document.blocks) if isinstance(block, Paragraph)]
+    touched = {block for block, _ in removed}
+    gone = {block for block in texts if (block, 0) in removed}
     return Cut(
-        document=cut(count),
-        paragraphs=sum(row is None for _, row in removed),
-        rows=sum(row is not None for _, row in removed),
+        document=_without(document, removed),
+        paragraphs=len(gone),
+        shortened=len(touched.intersection(texts) - gone),
+        rows=sum(block not in texts for block, _ in removed),
     )
 
 
-def _removal_order(document: Document) -> list[tuple[int, int | None]]:
-    """What may go, first to last: (block, None) for a paragraph, (block, row) for a table row."""
+def _removal_order(document: Document) -> list[Part]:
+    """What may go, first to last."""
     tables = [i for i, block in enumerate(document.blocks) if isinstance(block, Table)]
-    paragraphs = [i for i, block in enumerate(document.blocks) if isinstance(block, Paragraph)]
 
     def distance(block: int) -> int:
         return min((abs(block - table) for table in tables), default=block)
 
-    paragraphs.sort(key=lambda block: (distance(block), block), reverse=True)
+    paragraphs = [
+        (distance(index), index, sentence)
+        for index, block in enumerate(document.blocks)
+        if isinstance(block, Paragraph)
+        for sentence in range(max(len(_sentences(block.text)), 1))
+    ]
     rows = [
         (index, row)
         for index in reversed(tables)
@@ -72,16 +91,30 @@ def _removal_order(document: Document) -> list[tuple[int, int | None]]:
         if isinstance(table, Table)
         for row in range(len(table.rows) - 1, table.header_rows - 1, -1)
     ]
-    return [*((block, None) for block in paragraphs), *rows]
+    return [*((block, part) for _, block, part in sorted(paragraphs, reverse=True)), *rows]
 
 
-def _without(document: Document, removed: set[tuple[int, int | None]]) -> Document:
-    """The document without the given paragraphs and rows."""
+def _sentences(text: str) -> list[str]:
+    """The text in pieces that can be left out; a sentence that is long beyond measure in several.
+
+    Joined, the pieces are the text.
+    """
+    pieces = []
+    for sentence in _SENTENCE.findall(text):
+        pieces += _WORDS.findall(sentence) if len(sentence) > 400 else [sentence]
+    return pieces
+
+
+def _without(document: Document, removed: set[Part]) -> Document:
+    """The document without the given sentences and rows."""
     blocks: list[Paragraph | Table] = []
     for index, block in enumerate(document.blocks):
         if isinstance(block, Table):
             rows = tuple(row for r, row in enumerate(block.rows) if (index, r) not in removed)
             blocks.append(replace(block, rows=rows))
-        elif (index, None) not in removed:
-            blocks.append(block)
+        elif (index, 0) not in removed:
+            first = min((part for i, part in removed if i == index), default=None)
+            whole = first is None
+            text = block.text if whole else "".join(_sentences(block.text)[:first]).rstrip()
+            blocks.append(Paragraph(text))
     return replace(document, blocks=tuple(blocks))

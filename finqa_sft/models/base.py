@@ -40,5 +40,8 @@ class ModelFactory(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """What was resolved and why, as plain values for the console and the run manifest."""
+        """What was resolved and why, as plain values for the console and the run manifest.
+
+        `base` and `device` must be among them; the manifest and the model card name them.
+        """
         ...

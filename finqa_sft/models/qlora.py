@@ -233,7 +233,16 @@ class QLoRAFactory:
     def describe(self) -> dict[str, Any]:
         """What was resolved and why, as plain values for the console and the run manifest."""
         lora = self.options.lora
-        kind = "DoRA" if lora.dora else "rsLoRA" if lora.rslora else "LoRA"
+        kind = " with ".join(
+            name
+            for name, chosen in (
+                ("DoRA", lora.dora),
+                ("rsLoRA scaling", lora.rslora and lora.dora),
+                ("rsLoRA", lora.rslora and not lora.dora),
+                ("LoRA", not lora.rslora and not lora.dora),
+            )
+            if chosen
+        )
         facts: dict[str, Any] = {
             "base": self.base.name,
             "kind": str(self.base.kind),

@@ -88,7 +88,7 @@ def _read_template(file: Path) -> str:
 
 def _try_template(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
     """Render a question and its answer; transformers does so in Jinja's sandbox."""
-    from jinja2 import TemplateError, TemplateSyntaxError
+    from jinja2 import TemplateSyntaxError
 
     conversation = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
     try:
@@ -97,7 +97,8 @@ def _try_template(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
         raise ModelError(
             f"chat template {file}, line {error.lineno}: {error.message}; correct the template"
         ) from error
-    except TemplateError as error:
+    # A template can raise what any program can.
+    except Exception as error:
         raise ModelError(
             f"chat template {file} cannot render a question and its answer: {error}; correct the "
             "template"

@@ -235,7 +235,8 @@ class Plugins:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         left_out = "".join(f"; {failure}" for failure in self.failures)
-        raise PluginError(f"no {word} {name!r}; there are {', '.join(names)}{hint}{left_out}")
+        known = f"there are {', '.join(names)}" if names else "none is installed"
+        raise PluginError(f"no {word} {name!r}; {known}{hint}{left_out}")
 
     def _register(self, plugin: object, provider: Provider) -> list[tuple[str, ComponentRecord]]:
         """Register with pluggy and collect the records; undone when anything is wrong."""

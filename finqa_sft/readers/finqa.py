@@ -79,12 +79,22 @@ def program_text(value: object, *, field: str) -> str | None:
         field: The field it stands in.
 
     Raises:
-        RowProblem: It is neither.
+        RowProblem: It is neither, or no program.
     """
-    if not isinstance(value, list):
-        return as_text(value, field=field) or None
+    text = _joined(value, field=field) if isinstance(value, list) else as_text(value, field=field)
+    if not text:
+        return None
+    try:
+        parse_program(text)
+    except ProgramError as error:
+        raise RowProblem(field, f"no program: {error}") from error
+    return text
+
+
+def _joined(tokens: list[object], *, field: str) -> str:
+    """FinQA's list of tokens as text."""
     text = ""
-    for token in value:
+    for token in tokens:
         if not isinstance(token, str):
             raise RowProblem(field, f"{kind(token)} in the list of tokens; expected text")
         if token == "EOF":
@@ -93,14 +103,7 @@ def program_text(value: object, *, field: str) -> str | None:
         if text and not text.endswith("(") and token != ")" and not token.startswith(" "):
             text += ", "
         text += token
-    if not text:
-        return None
-    try:
-        return str(parse_program(text))
-    except ProgramError as error:
-        raise RowProblem(
-            field, f"the tokens join to {text!r}, which is no program: {error}"
-        ) from error
+    return text
 
 
 def _refuse_other_layouts(path: Path, row: object) -> None:

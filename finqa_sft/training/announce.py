@@ -90,6 +90,10 @@ def recipe(console: Console, recipe: Recipe) -> None:
     for kind, choice in chosen:
         table.add_row(f"  {kind}", choice.record.name, str(choice.component.provider))
     console.print(table)
+    needs = dict(recipe.collator.record.sft_args)
+    if recipe.collator.record.attn_implementation:
+        needs["attention"] = recipe.collator.record.attn_implementation
+    _line(console, "collator needs", ", ".join(f"{k}={v}" for k, v in needs.items()) or "nothing")
 
 
 def data(console: Console, data: PreparedData, *, encoder: Encoder) -> None:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from finqa_sft.errors import FinqaSftError, RecipeError
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.recipe import Recipe
+
+BY_DEVICE = ("bf16", "fp16", "use_cpu")
+"""Fields that a model factory sets as the device at hand needs it, unless the recipe does."""
+
+_AT_LEAST_ONE = (
+    "gradient_accumulation_steps",
+    "per_device_eval_batch_size",
+    "per_device_train_batch_size",
+)
+_POSITIVE = ("eval_steps", "logging_steps", "save_steps")
 
 QUIET: dict[str, Any] = {
     # Banks run this: nothing is reported anywhere unless a recipe asks for it.
@@ -29,12 +43,66 @@ def sft_fields(recipe: Recipe, *, factory: ModelFactory, evaluates: bool) -> dic
         evaluates: Whether there are held-out rows; they are then evaluated every epoch unless the
             recipe says otherwise.
     """
+    require_sensible(recipe.trainer, evaluates=evaluates)
     trainer = {k: v for k, v in recipe.trainer.items() if k != "resume_from_checkpoint"}
     return {
-        **QUIET,
-        **({"eval_strategy": "epoch"} if evaluates else {}),
+        **run_defaults(recipe),
         **factory.sft_args(),
         **trainer,
         **recipe.collator.record.sft_args,
         "output_dir": str(recipe.output.dir),
     }
+
+
+def run_defaults(recipe: Recipe) -> dict[str, Any]:
+    """The fields that every run sets by itself where the recipe does not."""
+    evaluates = bool(recipe.split.held_out or recipe.evaluation_sources)
+    return QUIET | ({"eval_strategy": "epoch"} if evaluates else {})
+
+
+def require_sensible(trainer: Mapping[str, Any], *, evaluates: bool) -> None:
+    """Refuse values that have the right type and would fail, or do nothing, minutes later.
+
+    Args:
+        trainer: The recipe's `trainer` section.
+        evaluates: Whether there are held-out rows.
+
+    Raises:
+        RecipeError: Names the key and what it may be.
+    """
+    for key in _AT_LEAST_ONE:
+        if trainer.get(key, 1) < 1:
+            raise RecipeError(f"trainer.{key} is {trainer[key]}; it must be at least 1")
+    for key in _POSITIVE:
+        value = trainer.get(key)
+        if value is not None and value <= 0:
+            raise RecipeError(f"trainer.{key} is {value}; it must be more than 0")
+    if trainer.get("seed", 0) < 0:
+        raise RecipeError(f"trainer.seed is {trainer['seed']}; it must be at least 0")
+    strategy = trainer.get("eval_strategy", "no")
+    if strategy != "no" and not evaluates:
+        raise RecipeError(
+            f"trainer.eval_strategy is {strategy}, and nothing is held out to evaluate on; set "
+            "data.split.held_out or evaluation.sources, or leave trainer.eval_strategy out"
+        )
+    if trainer.get("deepspeed") and "LOCAL_RANK" not in os.environ:
+        raise RecipeError(
+            "trainer.deepspeed is set, and DeepSpeed needs a launcher: start with "
+            "`accelerate launch -m finqa_sft RECIPE`"
+        )
+
+
+@contextmanager
+def trainer_section_blamed() -> Iterator[None]:
+    """Say that the recipe's `trainer` section is at fault where the trainer refuses it.
+
+    Raises:
+        RecipeError: In place of what `SFTConfig` or `SFTTrainer` raises for values that do not go
+            together, with its words.
+    """
+    try:
+        yield
+    except FinqaSftError:
+        raise
+    except (ValueError, TypeError, KeyError, ImportError, NotImplementedError) as error:
+        raise RecipeError(f"the trainer refuses the recipe's trainer section: {error}") from error

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from finqa_sft.errors import TrainingError
+from finqa_sft.training.folder import finite
 
 
 class Interruption(TrainerCallback):
@@ -90,8 +91,8 @@ class Interruption(TrainerCallback):
         )
 
 
-class FiniteGradients(TrainerCallback):
-    """Stops the run before a step that would spoil the weights.
+class FiniteValues(TrainerCallback):
+    """Stops the run before a step that would spoil the weights, and a run whose weights are spoilt.
 
     The trainer's own filter hides a non-finite loss from the log; gradients are looked at here
     before each optimizer step instead.
@@ -123,20 +124,33 @@ class FiniteGradients(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Look at the logged loss, the only one to see where a launcher owns the gradients.
+        """Look at the logged losses, the only ones to see where DeepSpeed owns the gradients.
 
         Raises:
-            TrainingError: It is not finite.
+            TrainingError: One is not finite.
         """
-        if not math.isfinite(kwargs["logs"].get("loss", 0.0)):
-            raise _not_finite(state.global_step, "the loss is")
+        for name in ("loss", "eval_loss"):
+            if not math.isfinite(kwargs["logs"].get(name, 0.0)):
+                raise _not_finite(state.global_step, f"the {name} is")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Look at the weights that are about to be saved.
+
+        Raises:
+            TrainingError: One of them is not finite.
+        """
+        trained = [p.detach() for p in kwargs["model"].parameters() if p.requires_grad]
+        if trained and not math.isfinite(torch.nn.utils.get_total_norm(trained)):
+            raise _not_finite(state.global_step, "the weights are")
 
 
 def _not_finite(step: int, what: str) -> TrainingError:
     return TrainingError(
-        f"step {step}: {what} not finite; the weights of the step before are untouched and earlier "
-        "checkpoints can be resumed. Lower trainer.learning_rate, set trainer.max_grad_norm, or "
-        "use bfloat16 instead of float16"
+        f"step {step}: {what} not finite; no such adapter is saved, and earlier checkpoints can be "
+        "resumed. Lower trainer.learning_rate, set trainer.max_grad_norm, or use bfloat16 instead "
+        "of float16"
     )
 
 
@@ -152,7 +166,7 @@ class MetricsFile(TrainerCallback):
     ) -> None:
         """Begin with what the checkpoint knows, so that a resumed run repeats no line."""
         if state.is_world_process_zero:
-            lines = [json.dumps(entry) + "\n" for entry in state.log_history]
+            lines = [json.dumps(finite(entry)) + "\n" for entry in state.log_history]
             self._path.write_text("".join(lines), encoding="utf-8")
 
     def on_log(
@@ -165,7 +179,8 @@ class MetricsFile(TrainerCallback):
         """Append the entry."""
         if state.is_world_process_zero:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**kwargs["logs"], "step": state.global_step}) + "\n")
+                entry = finite({**kwargs["logs"], "step": state.global_step})
+                file.write(json.dumps(entry) + "\n")
 
 
 class ProgressReport(TrainerCallback):

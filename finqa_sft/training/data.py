@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from finqa_sft.encoding import IGNORED, EncodedRow, Encoder
 from finqa_sft.errors import DataError
 from finqa_sft.formatters.base import Formatter, Message
 from finqa_sft.formatters.budget import bare_document, fit_document
+from finqa_sft.formatters.linearize import document_text
 from finqa_sft.readers.base import BadRow
 from finqa_sft.recipe import Recipe, Source
 from finqa_sft.training.splits import document_groups, held_out_groups, refuse_leaks
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 BAD_ROWS_SHOWN = 20
 TOO_LONG = "longer than formatter.max_length without any paragraph or table row"
+NO_DOCUMENT = "nothing of its document fits into formatter.max_length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,8 @@ def prepare_data(recipe: Recipe, *, encoder: Encoder, formatter: Formatter) -> P
     refuse_leaks(training, held_out)
 
     def encoded(questions: list[Question]) -> Part:
-        examples = list(_fitted(recipe, questions, encoder, formatter, counts))
+        with recipe.formatter.component.blamed():
+            examples = list(_fitted(recipe, questions, encoder, formatter, counts))
         return Part(
             examples,
             [
@@ -146,12 +149,21 @@ def prepare_data(recipe: Recipe, *, encoder: Encoder, formatter: Formatter) -> P
 def _read(recipe: Recipe, sources: Sequence[Source], counts: Counts) -> list[Question]:
     """All questions of some sources, each as often as its weight says."""
     questions: list[Question] = []
+    documents: dict[str, Document] = {}
     for number, source in enumerate(sources, start=1):
         found: list[Question] = []
         bad: list[BadRow] = []
         with source.component.blamed():
             for item in source.component.record.build(source.options):
-                (bad if isinstance(item, BadRow) else found).append(item)  # type: ignore[arg-type]
+                match item:
+                    case Question():
+                        found.append(item)
+                    case BadRow():
+                        bad.append(item)
+                    case _:
+                        raise TypeError(
+                            f"a reader yields Question and BadRow, this one a {type(item).__name__}"
+                        )
         if bad and recipe.bad_rows == "error":
             shown = "\n".join(f"  {row}" for row in bad[:BAD_ROWS_SHOWN])
             more = f"\n  and {len(bad) - BAD_ROWS_SHOWN} more" if len(bad) > BAD_ROWS_SHOWN else ""
@@ -166,16 +178,39 @@ def _read(recipe: Recipe, sources: Sequence[Source], counts: Counts) -> list[Que
                 f"source {number} ({source.component.record.name}) holds no question that can be "
                 "read"
             )
-        questions += _weighted(found, weight=source.weight, seed=recipe.split.seed)
+        found = [_told_apart(question, documents, number, counts) for question in found]
+        questions += _weighted(found, source.weight, seed=recipe.split.seed, counts=counts)
     return questions
 
 
-def _weighted(questions: list[Question], *, weight: float, seed: int) -> list[Question]:
+def _told_apart(
+    question: Question, documents: dict[str, Document], number: int, counts: Counts
+) -> Question:
+    """The question, its document renamed where another source has another page of that name."""
+    document = question.document
+    if documents.setdefault(document.id, document).blocks == document.blocks:
+        return question
+    name = f"{number}/{document.id}"
+    counts.changed["document renamed, as another source has one of its name"] += (
+        name not in documents
+    )
+    return replace(question, document=documents.setdefault(name, replace(document, id=name)))
+
+
+def _weighted(
+    questions: list[Question], weight: float, *, seed: int, counts: Counts
+) -> list[Question]:
     """Each question as often as the weight's whole part; documents drawn for its fraction."""
     whole, fraction = divmod(weight, 1)
-    ids = dict.fromkeys(question.document.id for question in questions)
+    ids = {question.document.id for question in questions}
     drawn = held_out_groups(ids, share=fraction, seed=seed)
-    return questions * int(whole) + [q for q in questions if q.document.id in drawn]
+    if not whole and not drawn:
+        # A single document cannot be halved.
+        drawn = ids
+    chosen = [question for question in questions if question.document.id in drawn]
+    if not whole:
+        counts.left_out[f"not drawn: weight {weight}"] += len(questions) - len(chosen)
+    return questions * int(whole) + chosen
 
 
 def _split(recipe: Recipe, pool: list[Question]) -> tuple[list[Question], list[Question]]:
@@ -221,9 +256,13 @@ def _fitted(
         answerable = [question for question in asked if fit([question], bare)]
         counts.left_out[TOO_LONG] += len(asked) - len(answerable)
         cut = fit_document(document, fits=partial(fit, answerable))
+        if document_text(document) and not document_text(cut.document):
+            counts.left_out[NO_DOCUMENT] += len(answerable)
+            continue
         shown.update({id(question): cut.document for question in answerable})
         counts.changed["document cut to formatter.max_length"] += cut.document is not document
         counts.changed["paragraph left out"] += cut.paragraphs
+        counts.changed["paragraph shortened"] += cut.shortened
         counts.changed["table row left out"] += cut.rows
     for question in questions:
         if id(question) in shown:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from finqa_sft.encoding import Encoder
-from finqa_sft.errors import ModelError, OutputError
+from finqa_sft.errors import ModelError, OutputError, RecipeError
 from finqa_sft.models.qlora import QLoRAFactory
 from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.recipe import Recipe
@@ -29,6 +29,7 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
 
     Raises:
         ModelError: The recipe's model factory comes from a plugin.
+        RecipeError: The recipe's collator is another than `padded`.
         OutputError: The folder cannot be written.
     """
     quiet_libraries()
@@ -37,6 +38,11 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
         raise ModelError(
             f"only a recipe with a built-in model factory can be ejected; {recipe.model.name} "
             f"is {recipe.model.component.provider}'s"
+        )
+    if recipe.collator.name != "padded":
+        raise RecipeError(
+            f"a plain script has TRL's own padded batches, and the recipe's collator is "
+            f"{recipe.collator.name}; eject with collator.name=padded"
         )
     factory.check()
     tokenizer = factory.load_tokenizer()
@@ -62,7 +68,8 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
         "ejected.py.jinja",
         {
             "name": recipe.name,
-            "rows": str(rows),
+            "rows": str(rows.resolve()),
+            "callbacks": [callback.name for callback in recipe.callbacks],
             "evaluates": evaluates,
             "fields": fields,
             "template": tokenizer.chat_template,

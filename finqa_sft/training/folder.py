@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -85,19 +86,27 @@ class RunFolder:
             OutputError: There is nothing to resume, or the folder holds a run and neither resuming
                 nor replacing it was asked for.
         """
-        if not resume:
-            if self._contents() and not overwrite:
+        checkpoint = None
+        if resume:
+            checkpoint = self.last_checkpoint() if resume is True else Path(str(resume))
+            if checkpoint is None or not (checkpoint / "trainer_state.json").is_file():
                 raise OutputError(
-                    f"{self.path} already holds a run; continue it with "
-                    "trainer.resume_from_checkpoint=true, replace it with output.overwrite=true, "
-                    "or set output.dir to another folder"
+                    f"no complete checkpoint in {checkpoint or self.path}; leave out "
+                    "trainer.resume_from_checkpoint to start from the beginning"
                 )
-            return None
-        checkpoint = self.last_checkpoint() if resume is True else Path(str(resume))
-        if checkpoint is None or not (checkpoint / "trainer_state.json").is_file():
+            if checkpoint.resolve().parent == self.path.resolve():
+                return checkpoint
+        found = self._contents()
+        if found and not self.manifest.is_file():
             raise OutputError(
-                f"no complete checkpoint in {checkpoint or self.path}; leave out "
-                "trainer.resume_from_checkpoint to start from the beginning"
+                f"{self.path} holds {found[0].name}, which no run of finqa_sft wrote; set "
+                "output.dir to another folder"
+            )
+        if found and not overwrite:
+            raise OutputError(
+                f"{self.path} already holds a run; continue it with "
+                "trainer.resume_from_checkpoint=true, replace it with output.overwrite=true, "
+                "or set output.dir to another folder"
             )
         return checkpoint
 
@@ -148,29 +157,60 @@ class RunFolder:
         ]
         return max(found)[1] if found else None
 
-    def refuse_other_data(self, fingerprint: str) -> None:
-        """Refuse to resume with other rows than the run began with.
-
-        Raises:
-            OutputError: The manifest names another fingerprint.
-        """
-        if not self.manifest.is_file():
-            return
-        began_with = json.loads(self.manifest.read_text(encoding="utf-8"))["data"]["fingerprint"]
-        if began_with != fingerprint:
-            raise OutputError(
-                f"the run in {self.path} was trained on other rows: the data, the formatter or the "
-                "tokenizer changed since. Restore them, or start anew in another output.dir"
-            )
+    def _contents(self) -> list[Path]:
+        """What stands here under the names that a run uses."""
+        named = [self.manifest, self.metrics, self.card, self.adapter]
+        checkpoints = [p for p in self.path.glob("*") if _CHECKPOINT.fullmatch(p.name)]
+        return [path for path in named if path.exists()] + sorted(checkpoints)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace the manifest in one step, so that it is never half written."""
-        text = json.dumps(manifest, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+        text = json.dumps(finite(manifest), indent=2, ensure_ascii=False, default=str)
         partial = self.manifest.with_suffix(".json.part")
         partial.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, self.manifest)
 
-    def _contents(self) -> list[Path]:
-        """What a run wrote here."""
-        named = [self.manifest, self.metrics, self.card, self.adapter]
-        return [path for path in named if path.exists()] + sorted(self.path.glob("checkpoint-*"))
+
+def refuse_other_run(checkpoint: Path, identity: Mapping[str, Any]) -> None:
+    """Refuse to resume as another run than the one that the checkpoint is of.
+
+    Args:
+        checkpoint: The checkpoint; the manifest of its run lies beside it.
+        identity: What must be the same, by key of the recipe.
+
+    Raises:
+        OutputError: Something changed; the first three changes are named.
+    """
+    manifest = checkpoint.parent / "run.json"
+    if not manifest.is_file():
+        raise OutputError(
+            f"{manifest} is missing, so nothing says what {checkpoint} was trained on; start anew "
+            "without trainer.resume_from_checkpoint"
+        )
+    before = json.loads(manifest.read_text(encoding="utf-8"))["identity"]
+    now = json.loads(json.dumps(dict(identity), default=str))
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if "data" in changed:
+        raise OutputError(
+            f"the run of {checkpoint} was trained on other rows: the data, the formatter or the "
+            "tokenizer changed since. Restore them, or start anew in another output.dir"
+        )
+    if changed:
+        shown = ", ".join(f"{k} was {before.get(k)} and is {now.get(k)}" for k in changed[:3])
+        raise OutputError(
+            f"a checkpoint cannot be resumed with other values of these: {shown}. Restore them, or "
+            "start anew in another output.dir"
+        )
+
+
+def finite(value: Any) -> Any:
+    """Plain values with NaN and infinities as text, which JSON has no numbers for."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case Mapping():
+            return {key: finite(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [finite(inner) for inner in value]
+        case _:
+            return value

@@ -42,6 +42,36 @@ STACK = (
 """Distributions whose versions can change a result."""
 
 
+FIXED_BY_CHECKPOINT = (
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "data_seed",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler_kwargs",
+    "lr_scheduler_type",
+    "optim",
+    "per_device_train_batch_size",
+    "seed",
+    "warmup_steps",
+    "weight_decay",
+)
+"""Trainer fields whose state is in a checkpoint: another value in the recipe would have no effect,
+or would put the run at another place of the data."""
+
+
+def identity(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
+    """What must be the same where a checkpoint is resumed, by key of the recipe."""
+    fixed = {f"trainer.{name}" for name in FIXED_BY_CHECKPOINT}
+    same = {
+        value.path: value.value
+        for value in recipe.values()
+        if value.path.startswith("model.") or value.path in fixed
+    }
+    return {"data": data.fingerprint(), **same}
+
+
 class RunRecord:
     """Collects what a run was; written when training begins and when it ends, however it ends.
 
@@ -84,6 +114,7 @@ class RunRecord:
             "versions": versions(),
             "model": described,
             "data": data_record(data),
+            "identity": identity(recipe, data),
             "batches": batches.record(),
             "git": git_state(recipe.path.parent),
             "hardware": {
@@ -100,6 +131,7 @@ class RunRecord:
         """Write the record at the start and at the end, and the model card after a good end."""
         manifest = self._manifest
         manifest["seed"] = trainer.args.seed
+        manifest["trainer_arguments"] = trainer.args.to_dict()  # type: ignore[no-untyped-call]
         manifest["distributed"] = str(trainer.accelerator.distributed_type.value)
         began = time.monotonic()
         if is_main():

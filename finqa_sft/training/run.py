@@ -13,7 +13,7 @@ from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.ranks import is_main
 from finqa_sft.recipe import Recipe
-from finqa_sft.training.folder import RunFolder
+from finqa_sft.training.folder import RunFolder, refuse_other_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,15 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
 
         from finqa_sft.encoding import Encoder
         from finqa_sft.training import announce
-        from finqa_sft.training.arguments import sft_fields
+        from finqa_sft.training.arguments import sft_fields, trainer_section_blamed
         from finqa_sft.training.callbacks import (
-            FiniteGradients,
+            FiniteValues,
             Interruption,
             MetricsFile,
             ProgressReport,
         )
         from finqa_sft.training.data import prepare_data
-        from finqa_sft.training.record import RunRecord
+        from finqa_sft.training.record import RunRecord, identity
 
         announce.recipe(console, recipe)
         tokenizer = factory.load_tokenizer()
@@ -72,11 +72,12 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         data = prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
         announce.data(console, data, encoder=encoder)
         if checkpoint:
-            folder.refuse_other_data(data.fingerprint())
+            refuse_other_run(checkpoint, identity(recipe, data))
 
         # Before the model: under ZeRO-3, DeepSpeed takes part in its loading from here on.
         evaluates = bool(data.held_out.rows)
-        args = SFTConfig(**sft_fields(recipe, factory=factory, evaluates=evaluates))
+        with trainer_section_blamed():
+            args = SFTConfig(**sft_fields(recipe, factory=factory, evaluates=evaluates))
         collator = recipe.collator.build(tokenizer)
         train_dataset = collator.arrange(data.training.dataset())
         eval_dataset = collator.arrange(data.held_out.dataset()) if evaluates else None
@@ -85,28 +86,27 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
 
         model = factory.load_model(args)
         announce.model(console, factory.describe())
+        if attention := recipe.collator.record.attn_implementation:
+            model.set_attn_implementation(attention)
         interruption, progress = Interruption(console), ProgressReport(console)
-        trainer = SFTTrainer(
-            model=model,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            data_collator=collator,
-            processing_class=tokenizer,
-            callbacks=[
-                interruption,
-                progress,
-                FiniteGradients(),
-                MetricsFile(folder.metrics),
-                *(callback.build(folder.path) for callback in recipe.callbacks),
-            ],
-        )
+        callbacks = [callback.build(folder.path) for callback in recipe.callbacks]
+        watchers = [interruption, progress, FiniteValues(), MetricsFile(folder.metrics)]
+        with trainer_section_blamed():
+            trainer = SFTTrainer(
+                model=model,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                data_collator=collator,
+                processing_class=tokenizer,
+                callbacks=[*watchers, *callbacks],
+            )
         trainer.remove_callback(PrinterCallback)
         factory.settle(trainer)
 
-        if checkpoint is None:
-            folder.clear()
         record = RunRecord(recipe, plugins, factory, data=data, batches=batches, folder=folder)
+        if checkpoint is None or checkpoint.parent != folder.path:
+            folder.clear()
         with (
             folder.full_disk_explained(),
             record.kept(trainer),
