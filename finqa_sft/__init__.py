@@ -15,14 +15,19 @@ __all__ = [
     "AnswerOptions",
     "ColumnsOptions",
     "ColumnsReader",
+    "ConvfinqaOptions",
+    "ConvfinqaReader",
     "Document",
     "Encoder",
     "Evidence",
     "FilingsOptions",
     "FilingsReader",
+    "FinancebenchOptions",
+    "FinancebenchReader",
     "FinqaOptions",
     "FinqaReader",
     "FinqaSftError",
+    "FlattenedCollator",
     "LoraOptions",
     "PaddedCollator",
     "Paragraph",
@@ -32,6 +37,8 @@ __all__ = [
     "QLoRAOptions",
     "Question",
     "Table",
+    "TatqaOptions",
+    "TatqaReader",
     "Turn",
     "__version__",
     "execute_program",
@@ -40,6 +47,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from finqa_sft.collators.flattened import FlattenedCollator
     from finqa_sft.collators.padded import PaddedCollator
     from finqa_sft.documents import Document, Evidence, Paragraph, Question, Table, Turn
     from finqa_sft.encoding import Encoder
@@ -51,11 +59,15 @@ if TYPE_CHECKING:
     from finqa_sft.plugins.hookspecs import hookimpl
     from finqa_sft.programs.flat import execute_program, parse_program
     from finqa_sft.readers.columns import ColumnsOptions, ColumnsReader
+    from finqa_sft.readers.convfinqa import ConvfinqaOptions, ConvfinqaReader
     from finqa_sft.readers.filings import FilingsOptions, FilingsReader
+    from finqa_sft.readers.financebench import FinancebenchOptions, FinancebenchReader
     from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
+    from finqa_sft.readers.tatqa import TatqaOptions, TatqaReader
 else:
     # Not for type checkers: to them, a module with a `__getattr__` would have every name.
     _HOMES = {
+        "finqa_sft.collators.flattened": ("FlattenedCollator",),
         "finqa_sft.collators.padded": ("PaddedCollator",),
         "finqa_sft.documents": ("Document", "Evidence", "Paragraph", "Question", "Table", "Turn"),
         "finqa_sft.encoding": ("Encoder",),
@@ -67,8 +79,11 @@ else:
         "finqa_sft.plugins.hookspecs": ("hookimpl",),
         "finqa_sft.programs.flat": ("execute_program", "parse_program"),
         "finqa_sft.readers.columns": ("ColumnsOptions", "ColumnsReader"),
+        "finqa_sft.readers.convfinqa": ("ConvfinqaOptions", "ConvfinqaReader"),
         "finqa_sft.readers.filings": ("FilingsOptions", "FilingsReader"),
+        "finqa_sft.readers.financebench": ("FinancebenchOptions", "FinancebenchReader"),
         "finqa_sft.readers.finqa": ("FinqaOptions", "FinqaReader"),
+        "finqa_sft.readers.tatqa": ("TatqaOptions", "TatqaReader"),
     }
     _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

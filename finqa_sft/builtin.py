@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from finqa_sft.collators import flattened
 from finqa_sft.collators.padded import SFT_ARGS, PaddedCollator, PaddedOptions
 from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
 from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.models.options import QLoRAOptions
+from finqa_sft.options import NoOptions
 from finqa_sft.plugins import (
     CollatorRecord,
     FormatterRecord,
@@ -17,8 +19,11 @@ from finqa_sft.plugins import (
     hookimpl,
 )
 from finqa_sft.readers.columns import ColumnsOptions, ColumnsReader
+from finqa_sft.readers.convfinqa import ConvfinqaOptions, ConvfinqaReader
 from finqa_sft.readers.filings import FilingsOptions, FilingsReader
+from finqa_sft.readers.financebench import FinancebenchOptions, FinancebenchReader
 from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
+from finqa_sft.readers.tatqa import TatqaOptions, TatqaReader
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,16 +40,34 @@ def finqa_sft_readers() -> list[ReaderRecord]:
             build=ColumnsReader,
         ),
         ReaderRecord(
+            name="convfinqa",
+            summary="conversations in ConvFinQA's layouts, a question a turn",
+            config=ConvfinqaOptions,
+            build=ConvfinqaReader,
+        ),
+        ReaderRecord(
             name="filings",
             summary="generated annual-report pages with questions; needs no download",
             config=FilingsOptions,
             build=FilingsReader,
         ),
         ReaderRecord(
+            name="financebench",
+            summary="files in FinanceBench's layout, by evidence or whole page",
+            config=FinancebenchOptions,
+            build=FinancebenchReader,
+        ),
+        ReaderRecord(
             name="finqa",
             summary="files in FinQA's official layout",
             config=FinqaOptions,
             build=FinqaReader,
+        ),
+        ReaderRecord(
+            name="tatqa",
+            summary="files in TAT-QA's official layout",
+            config=TatqaOptions,
+            build=TatqaReader,
         ),
     ]
 
@@ -75,17 +98,29 @@ def _padded(options: PaddedOptions, tokenizer: PreTrainedTokenizerBase) -> Padde
     )
 
 
+def _flattened(
+    options: NoOptions, tokenizer: PreTrainedTokenizerBase
+) -> flattened.FlattenedCollator:
+    return flattened.FlattenedCollator()
+
+
 @hookimpl
 def finqa_sft_collators() -> list[CollatorRecord]:
     """How rows become batches."""
     return [
+        CollatorRecord(
+            name="flattened",
+            summary="the rows of a batch in one row, without padding",
+            build=_flattened,
+            sft_args=flattened.SFT_ARGS,
+        ),
         CollatorRecord(
             name="padded",
             summary="one row a question, padded to the longest of the batch",
             config=PaddedOptions,
             build=_padded,
             sft_args=SFT_ARGS,
-        )
+        ),
     ]
 
 

@@ -46,9 +46,9 @@ def alone() -> Plugins:
 def test_the_built_in_components_come_through_the_same_hooks(alone: Plugins) -> None:
     names = {kind: alone.names(kind) for kind in KINDS}
     assert names == {
-        "readers": ("columns", "filings", "finqa"),
+        "readers": ("columns", "convfinqa", "filings", "financebench", "finqa", "tatqa"),
         "formatters": ("answer", "program"),
-        "collators": ("padded",),
+        "collators": ("flattened", "padded"),
         "model_factories": ("qlora",),
         "metrics": (),
         "callbacks": (),

@@ -14,6 +14,17 @@ from pydantic import BaseModel
 import finqa_sft
 
 SIGNATURES = {
+    "ConvfinqaReader": "(options: ConvfinqaOptions) -> None",
+    "ConvfinqaReader.__iter__": "(self) -> Iterator[Question | BadRow]",
+    "FinancebenchReader": "(options: FinancebenchOptions) -> None",
+    "FinancebenchReader.__iter__": "(self) -> Iterator[Question | BadRow]",
+    "FlattenedCollator": "() -> None",
+    "FlattenedCollator.__call__": "(self, rows: Sequence[EncodedRow]) -> dict[str, Any]",
+    "FlattenedCollator.arrange": "(self, dataset: Dataset) -> Dataset",
+    "FlattenedCollator.check_model": "(self, model: PreTrainedModel) -> None",
+    "PaddedCollator.check_model": "(self, model: PreTrainedModel) -> None",
+    "TatqaReader": "(options: TatqaOptions) -> None",
+    "TatqaReader.__iter__": "(self) -> Iterator[Question | BadRow]",
     "AnswerFormatter": "(options: AnswerOptions | None = None) -> None",
     "AnswerFormatter.completion": "(self, question: Question) -> list[Message]",
     "AnswerFormatter.parse": "(self, completion: str) -> Prediction",
@@ -71,6 +82,9 @@ SIGNATURES = {
 """What the functions, classes and methods take and give."""
 
 OPTIONS = {
+    "ConvfinqaOptions": "files split=None",
+    "FinancebenchOptions": "files context='evidence'",
+    "TatqaOptions": "files",
     "AnswerOptions": "system=None value='executed'",
     "ColumnsOptions": (
         "files=() dataset=None subset=None revision=None dataset_split='train' "

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from finqa_sft.encoding import EncodedRow
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
+    from transformers import PreTrainedModel
 
 
 class Collator(Protocol):
@@ -25,6 +25,14 @@ class Collator(Protocol):
         """Regroup the rows once, before training; the identity where no groups are needed."""
         ...
 
-    def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]:
+    def check_model(self, model: PreTrainedModel) -> None:
+        """Refuse a model that would be trained wrongly on these batches.
+
+        Raises:
+            ModelError: Says what is wrong and which collator to use instead.
+        """
+        ...
+
+    def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, Any]:
         """Make one batch; every key goes to the model's forward."""
         ...

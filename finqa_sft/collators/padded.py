@@ -13,6 +13,7 @@ from finqa_sft.options import Options
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
+    from transformers import PreTrainedModel
 
 SFT_ARGS: dict[str, Any] = {
     "max_length": None,
@@ -52,6 +53,9 @@ class PaddedCollator:
     def arrange(self, dataset: Dataset) -> Dataset:
         """The rows as they are."""
         return dataset
+
+    def check_model(self, model: PreTrainedModel) -> None:
+        """Every causal language model takes padded rows."""
 
     def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]:
         """Make one batch.

@@ -81,7 +81,7 @@ def program_text(value: object, *, field: str) -> str | None:
     Raises:
         RowProblem: It is neither, or no program.
     """
-    text = _joined(value, field=field) if isinstance(value, list) else as_text(value, field=field)
+    text = written_program(value, field=field)
     if not text:
         return None
     try:
@@ -91,10 +91,16 @@ def program_text(value: object, *, field: str) -> str | None:
     return text
 
 
-def _joined(tokens: list[object], *, field: str) -> str:
-    """FinQA's list of tokens as text."""
+def written_program(value: object, *, field: str) -> str:
+    """What stands where a program is expected, as text; FinQA's list of tokens is joined.
+
+    Raises:
+        RowProblem: It is no text and no list of text.
+    """
+    if not isinstance(value, list):
+        return as_text(value, field=field)
     text = ""
-    for token in tokens:
+    for token in value:
         if not isinstance(token, str):
             raise RowProblem(field, f"{kind(token)} in the list of tokens; expected text")
         if token == "EOF":
@@ -128,8 +134,8 @@ def _question(row: object, *, register: Register, source: str) -> Question:
         found = kind(qa) if "qa" in row else "missing"
         raise RowProblem("qa", f"{found}; expected an object with question and answer")
     id = required_text(row, "id")
-    before, after = _texts(row, "pre_text"), _texts(row, "post_text")
-    blocks, places = _blocks(before, _table(row), after)
+    before, after = text_list(row, "pre_text"), text_list(row, "post_text")
+    blocks, places = page_blocks(before, page_table(row), after)
     page = as_text(row.get("filename"), field="filename") or _ROW_OF_PAGE.sub("", id)
     company, slash, _ = page.partition("/")
     executed = _executed_answer(qa.get("exe_ans"))
@@ -155,11 +161,13 @@ def _list(row: Mapping[str, object], key: str) -> list[object]:
     return value
 
 
-def _texts(row: Mapping[str, object], key: str) -> list[str]:
+def text_list(row: Mapping[str, object], key: str) -> list[str]:
+    """A list of sentences, as `pre_text` is."""
     return [as_text(text, field=key) for text in _list(row, key)]
 
 
-def _table(row: Mapping[str, object]) -> Table:
+def page_table(row: Mapping[str, object]) -> Table:
+    """The table of a page, its first row the header."""
     rows: list[list[str]] = []
     for number, cells in enumerate(_list(row, "table")):
         if not isinstance(cells, list):
@@ -168,7 +176,7 @@ def _table(row: Mapping[str, object]) -> Table:
     return Table.from_cells(rows)
 
 
-def _blocks(
+def page_blocks(
     before: Sequence[str], table: Table, after: Sequence[str]
 ) -> tuple[tuple[Block, ...], dict[str, Evidence]]:
     """The page's blocks, and where each of FinQA's evidence keys points among them."""

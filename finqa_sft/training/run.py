@@ -88,6 +88,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         announce.model(console, factory.describe())
         if attention := recipe.collator.record.attn_implementation:
             model.set_attn_implementation(attention)
+        collator.check_model(model)
         interruption, progress = Interruption(console), ProgressReport(console)
         callbacks = [callback.build(folder.path) for callback in recipe.callbacks]
         watchers = [interruption, progress, FiniteValues(), MetricsFile(folder.metrics)]
