@@ -132,6 +132,18 @@ def test_resuming_with_other_rows_is_refused(tmp_path: Path) -> None:
     assert manifest(folder) == before
 
 
+def test_a_checkpoint_is_the_folder_s_own_however_its_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = write_recipe(tmp_path)
+    folder = run(recipe, "trainer.max_steps=3").folder
+    assert folder.is_absolute()
+    run(recipe, "trainer.resume_from_checkpoint=./run/../run/checkpoint-3", "trainer.max_steps=4")
+    assert (folder / "checkpoint-3" / "trainer_state.json").is_file()
+    assert len(losses(folder)) == 4
+
+
 def test_a_checkpoint_of_another_folder_does_not_open_an_occupied_one(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:

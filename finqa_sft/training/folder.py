@@ -94,7 +94,7 @@ class RunFolder:
                     f"no complete checkpoint in {checkpoint or self.path}; leave out "
                     "trainer.resume_from_checkpoint to start from the beginning"
                 )
-            if checkpoint.resolve().parent == self.path.resolve():
+            if self.holds(checkpoint):
                 return checkpoint
         found = self._contents()
         if found and not self.manifest.is_file():
@@ -143,6 +143,10 @@ class RunFolder:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+    def holds(self, checkpoint: Path | None) -> bool:
+        """Whether a checkpoint is one of this folder's, however its path is written."""
+        return checkpoint is not None and checkpoint.resolve().parent == self.path.resolve()
 
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint.

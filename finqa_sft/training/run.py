@@ -106,7 +106,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         factory.settle(trainer)
 
         record = RunRecord(recipe, plugins, factory, data=data, batches=batches, folder=folder)
-        if checkpoint is None or checkpoint.parent != folder.path:
+        if not folder.holds(checkpoint):
             folder.clear()
         with (
             folder.full_disk_explained(),
