@@ -126,9 +126,10 @@ def test_recipes_are_listed_and_copied_but_never_over_a_file(
 def test_plugins_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugins", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {"kind": "collator", "name": "padded", "full_name": "finqa_sft:padded"}.items() <= next(
-        row for row in listed["components"] if row["kind"] == "collator"
-    ).items()
+    padded = next(row for row in listed["components"] if row["name"] == "padded")
+    assert padded["kind"] == "collator"
+    assert padded["full_name"] == "finqa_sft:padded"
+    assert padded["distribution"] == "finqa_sft"
 
 
 def test_doctor_finds_nothing_to_mend_here(capsys: pytest.CaptureFixture[str]) -> None:

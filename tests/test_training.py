@@ -254,6 +254,8 @@ def test_spoilt_weights_are_not_saved_and_the_record_is_still_json(tmp_path: Pat
         ("save_steps=0", "trainer.save_steps is 0; it must be more than 0"),
         ("seed=-1", "trainer.seed is -1; it must be at least 0"),
         ("load_best_model_at_end=true", "the trainer refuses the recipe's trainer section: "),
+        ("lr_scheduler_type=warmup_stable_decay", "the trainer refuses the recipe's trainer sec"),
+        ("optim_args=x", "the trainer refuses the recipe's trainer section: "),
         ("deepspeed=zero2.json", "DeepSpeed needs a launcher"),
     ],
 )

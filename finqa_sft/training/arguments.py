@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finqa_sft.errors import FinqaSftError, RecipeError
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trl.trainer.sft_trainer import SFTTrainer
 
 BY_DEVICE = ("bf16", "fp16", "use_cpu")
 """Fields that a model factory sets as the device at hand needs it, unless the recipe does."""
@@ -90,6 +93,31 @@ def require_sensible(trainer: Mapping[str, Any], *, evaluates: bool) -> None:
             "trainer.deepspeed is set, and DeepSpeed needs a launcher: start with "
             "`accelerate launch -m finqa_sft RECIPE`"
         )
+
+
+def try_optimizer(trainer: SFTTrainer, *, steps: int) -> None:
+    """Ask for optimizer arguments and scheduler once; the trainer itself does so only later.
+
+    Args:
+        trainer: The trainer, ready to begin.
+        steps: Optimizer steps of the whole run.
+
+    Raises:
+        Exception: What the trainer would raise when training begins.
+    """
+    import torch
+    from transformers import get_scheduler
+
+    args: Any = trainer.args
+    model: Any = trainer.model
+    trainer.get_optimizer_cls_and_kwargs(args, model)
+    get_scheduler(
+        args.lr_scheduler_type,
+        optimizer=torch.optim.SGD([torch.zeros(1)]),
+        num_warmup_steps=args.get_warmup_steps(steps),
+        num_training_steps=steps,
+        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+    )
 
 
 @contextmanager

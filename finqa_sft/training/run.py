@@ -56,7 +56,11 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
 
         from finqa_sft.encoding import Encoder
         from finqa_sft.training import announce
-        from finqa_sft.training.arguments import sft_fields, trainer_section_blamed
+        from finqa_sft.training.arguments import (
+            sft_fields,
+            trainer_section_blamed,
+            try_optimizer,
+        )
         from finqa_sft.training.callbacks import (
             FiniteValues,
             Interruption,
@@ -102,6 +106,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
                 processing_class=tokenizer,
                 callbacks=[*watchers, *callbacks],
             )
+            try_optimizer(trainer, steps=batches.steps)
         trainer.remove_callback(PrinterCallback)
         factory.settle(trainer)
 
