@@ -32,7 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.recipe is None:
         raise RecipeError("show needs a recipe, or --schema")
     recipe, _ = load_recipe(arguments)
-    by_run = {f"trainer.{name}": value for name, value in run_defaults(recipe).items()}
+    evaluates = bool(recipe.split.held_out or recipe.evaluation_sources)
+    defaults = run_defaults(evaluates=evaluates)
+    by_run = {f"trainer.{name}": value for name, value in defaults.items()}
     rows = []
     for value in recipe.values():
         shown, origin = _shown(value.value), _origin(value)

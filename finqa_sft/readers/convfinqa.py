@@ -7,7 +7,6 @@ layout is that of a third party's edition of the same conversations: keys `doc`,
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from finqa_sft.readers.files import (
     required_text,
 )
 from finqa_sft.readers.finqa import (
+    executed_answer,
     page_blocks,
     page_table,
     program_text,
@@ -252,16 +252,11 @@ def _text(value: object, *, field: str) -> str:
 
 
 def _executed_answer(value: object, *, field: str) -> float | str:
-    text = as_text(value, field=field).lower()
-    if text in ("yes", "no"):
-        return text
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise RowProblem(field, f"{text!r}; expected a number, yes or no")
-    return number
+    """An executed answer; every turn has one."""
+    answer = executed_answer(value, field=field)
+    if answer is None:
+        raise RowProblem(field, "''; expected a number, yes or no")
+    return answer
 
 
 def _official_blocks(row: Row) -> tuple[Block, ...]:

@@ -138,7 +138,7 @@ def _question(row: object, *, register: Register, source: str) -> Question:
     blocks, places = page_blocks(before, page_table(row), after)
     page = as_text(row.get("filename"), field="filename") or _ROW_OF_PAGE.sub("", id)
     company, slash, _ = page.partition("/")
-    executed = _executed_answer(qa.get("exe_ans"))
+    executed = executed_answer(qa.get("exe_ans"), field="qa.exe_ans")
     question = Question(
         id=id,
         text=required_text(qa, "question", field="qa.question"),
@@ -197,8 +197,13 @@ def page_blocks(
     return tuple(blocks), places
 
 
-def _executed_answer(value: object) -> float | str | None:
-    text = as_text(value, field="qa.exe_ans").lower()
+def executed_answer(value: object, *, field: str) -> float | str | None:
+    """What a program computes, as these data sets write it; None where nothing is written.
+
+    Raises:
+        RowProblem: It is neither a finite number nor yes or no.
+    """
+    text = as_text(value, field=field).lower()
     if text in ("", "yes", "no"):
         return text or None
     try:
@@ -206,7 +211,7 @@ def _executed_answer(value: object) -> float | str | None:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise RowProblem("qa.exe_ans", f"{text!r}; expected a number, yes or no")
+        raise RowProblem(field, f"{text!r}; expected a number, yes or no")
     return number
 
 

@@ -49,7 +49,7 @@ def sft_fields(recipe: Recipe, *, factory: ModelFactory, evaluates: bool) -> dic
     require_sensible(recipe.trainer, evaluates=evaluates)
     trainer = {k: v for k, v in recipe.trainer.items() if k != "resume_from_checkpoint"}
     return {
-        **run_defaults(recipe),
+        **run_defaults(evaluates=evaluates),
         **factory.sft_args(),
         **trainer,
         **recipe.collator.record.sft_args,
@@ -57,9 +57,8 @@ def sft_fields(recipe: Recipe, *, factory: ModelFactory, evaluates: bool) -> dic
     }
 
 
-def run_defaults(recipe: Recipe) -> dict[str, Any]:
+def run_defaults(*, evaluates: bool) -> dict[str, Any]:
     """The fields that every run sets by itself where the recipe does not."""
-    evaluates = bool(recipe.split.held_out or recipe.evaluation_sources)
     return QUIET | ({"eval_strategy": "epoch"} if evaluates else {})
 
 
