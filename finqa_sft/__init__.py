@@ -28,6 +28,10 @@ __all__ = [
     "FinqaReader",
     "FinqaSftError",
     "FlattenedCollator",
+    "FullFactory",
+    "FullOptions",
+    "LoRAFactory",
+    "LoRAFactoryOptions",
     "LoraOptions",
     "PaddedCollator",
     "Paragraph",
@@ -54,7 +58,14 @@ if TYPE_CHECKING:
     from finqa_sft.errors import FinqaSftError
     from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
     from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
-    from finqa_sft.models.options import LoraOptions, QLoRAOptions
+    from finqa_sft.models.full import FullFactory
+    from finqa_sft.models.lora import LoRAFactory
+    from finqa_sft.models.options import (
+        FullOptions,
+        LoRAFactoryOptions,
+        LoraOptions,
+        QLoRAOptions,
+    )
     from finqa_sft.models.qlora import QLoRAFactory
     from finqa_sft.plugins.hookspecs import hookimpl
     from finqa_sft.programs.flat import execute_program, parse_program
@@ -74,7 +85,14 @@ else:
         "finqa_sft.errors": ("FinqaSftError",),
         "finqa_sft.formatters.answer": ("AnswerFormatter", "AnswerOptions"),
         "finqa_sft.formatters.program": ("ProgramFormatter", "ProgramOptions"),
-        "finqa_sft.models.options": ("LoraOptions", "QLoRAOptions"),
+        "finqa_sft.models.full": ("FullFactory",),
+        "finqa_sft.models.lora": ("LoRAFactory",),
+        "finqa_sft.models.options": (
+            "FullOptions",
+            "LoRAFactoryOptions",
+            "LoraOptions",
+            "QLoRAOptions",
+        ),
         "finqa_sft.models.qlora": ("QLoRAFactory",),
         "finqa_sft.plugins.hookspecs": ("hookimpl",),
         "finqa_sft.programs.flat": ("execute_program", "parse_program"),

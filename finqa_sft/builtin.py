@@ -9,7 +9,7 @@ from finqa_sft.collators.padded import SFT_ARGS, PaddedCollator, PaddedOptions
 from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
 from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
 from finqa_sft.models.base import ModelFactory
-from finqa_sft.models.options import QLoRAOptions
+from finqa_sft.models.options import FullOptions, LoRAFactoryOptions, QLoRAOptions
 from finqa_sft.options import NoOptions
 from finqa_sft.plugins import (
     CollatorRecord,
@@ -124,6 +124,18 @@ def finqa_sft_collators() -> list[CollatorRecord]:
     ]
 
 
+def _full(options: FullOptions) -> ModelFactory:
+    from finqa_sft.models.full import FullFactory
+
+    return FullFactory(options)
+
+
+def _lora(options: LoRAFactoryOptions) -> ModelFactory:
+    from finqa_sft.models.lora import LoRAFactory
+
+    return LoRAFactory(options)
+
+
 def _qlora(options: QLoRAOptions) -> ModelFactory:
     from finqa_sft.models.qlora import QLoRAFactory
 
@@ -135,9 +147,21 @@ def finqa_sft_model_factories() -> list[ModelFactoryRecord]:
     """How a base becomes trainable."""
     return [
         ModelFactoryRecord(
+            name="full",
+            summary="all weights of the base are trained; no adapter",
+            config=FullOptions,
+            build=_full,
+        ),
+        ModelFactoryRecord(
+            name="lora",
+            summary="base as it is, frozen; LoRA adapters in all linear layers",
+            config=LoRAFactoryOptions,
+            build=_lora,
+        ),
+        ModelFactoryRecord(
             name="qlora",
-            summary="4-bit NF4 base, frozen; LoRA adapters in all linear layers",
+            summary="4-bit NF4 or 8-bit base, frozen; LoRA adapters in all linear layers",
             config=QLoRAOptions,
             build=_qlora,
-        )
+        ),
     ]

@@ -52,8 +52,9 @@ from finqa_sft.models.devices import (
     resolve_storage_dtype,
 )
 from finqa_sft.models.gguf import dequantised
-from finqa_sft.models.memory import estimate_memory, require_memory, short_names, size, skeleton
+from finqa_sft.models.memory import nf4_bytes, require_memory, short_names, size, skeleton
 from finqa_sft.models.options import LoraOptions, QLoRAOptions
+from finqa_sft.models.qlora import QLoRAFactory
 from finqa_sft.models.tiny import tiny_base
 
 CPU = Device("cpu", None, "CPU", 2**34, 2**33, bfloat16=False)
@@ -114,7 +115,7 @@ def test_a_path_is_taken_relative_to_the_recipe(tmp_path: Path) -> None:
         {"lora": {"target_modules": []}},
         {"lora": {"target_modules": "q_proj"}},
         {"compute_dtype": "int8"},
-        {"bits": 4},
+        {"bits": 5},
     ],
 )
 def test_wrong_options_are_refused(wrong: dict[str, Any]) -> None:
@@ -221,8 +222,8 @@ def test_a_quantised_base_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
     assert refusal(resolve_base, str(folder)) == (
-        f"base '{folder}' is already quantised (bitsandbytes); QLoRA quantises a base itself: name "
-        "the one that it was made from"
+        f"base '{folder}' is already quantised (bitsandbytes); factory qlora quantises a base "
+        "itself: name the one that it was made from"
     )
 
 
@@ -542,10 +543,9 @@ def test_the_estimate_counts_what_bitsandbytes_stores(config: Any, tmp_path: Pat
     )
 
     bones = skeleton(config)
-    estimate = estimate_memory(bones, lora=LoraOptions(), compute="float32", double_quant=True)
 
     assert (bones.linears | bones.others).keys() == layers.keys()
-    assert estimate.base == stored
+    assert nf4_bytes(bones, double_quant=True) == stored
     assert not any("vision" in name for name in bones.targets(LoraOptions()))
 
     targets = short_names(bones.targets(LoraOptions()), among=layers)
@@ -554,28 +554,37 @@ def test_the_estimate_counts_what_bitsandbytes_stores(config: Any, tmp_path: Pat
     assert names == {f"base_model.model.{name}" for name in bones.linears}
 
 
-def test_the_estimate_of_a_7b_base() -> None:
-    config = LlamaConfig(vocab_size=32000)
-    bones = skeleton(config)
-
-    estimate = estimate_memory(bones, lora=LoraOptions(), compute="bfloat16", double_quant=True)
-
-    assert bones.parameters == 6_738_415_616
-    assert estimate.adapter_parameters == 39_976_960
-    assert size(estimate.base) == "3.1 GiB"
-    assert size(estimate.total) == "3.9 GiB"
+@pytest.fixture
+def seven_billion() -> QLoRAFactory:
+    """A factory that has found a base of that size, on a large GPU."""
+    factory = QLoRAFactory(QLoRAOptions(base="org/7b"))
+    factory.skeleton = skeleton(LlamaConfig(vocab_size=32000))
+    factory.device = H100
+    return factory
 
 
-def test_a_base_that_does_not_fit_is_refused_with_the_numbers() -> None:
-    bones = skeleton(LlamaConfig(vocab_size=32000))
-    estimate = estimate_memory(bones, lora=LoraOptions(), compute="bfloat16", double_quant=True)
+def test_the_estimate_of_a_7b_base(seven_billion: QLoRAFactory) -> None:
+    assert seven_billion.skeleton.parameters == 6_738_415_616
+    assert seven_billion.memory.trained_parameters == 39_976_960
+    assert {part: size(count) for part, count in seven_billion.memory.parts.items()} == {
+        "the base in 4 bits": "3.1 GiB",
+        "its other parts in bfloat16": "500.5 MiB",
+        "the adapters and their optimizer": "305.0 MiB",
+    }
+    assert size(seven_billion.memory.total) == "3.9 GiB"
+
+
+def test_a_base_that_does_not_fit_is_refused_with_the_numbers(seven_billion: QLoRAFactory) -> None:
+    estimate = seven_billion.memory
     small = Device("cuda", 0, "GPU", 4 * 2**30, 3 * 2**30, bfloat16=True)
+    named = {"base": "org/7b", "remedy": "lower model.lora.r"}
 
-    require_memory(estimate, H100, base="org/7b")
-    assert refusal(require_memory, estimate, small, base="org/7b") == (
-        "base 'org/7b' needs at least 3.9 GiB (3.1 GiB in 4 bits, 500.5 MiB in the compute dtype, "
-        "305.0 MiB for the adapters and their optimizer), and cuda:0 (GPU) has 3.0 GiB free of "
-        "4.0 GiB; end what else runs there, take a smaller base, or lower model.lora.r"
+    require_memory(estimate, H100, **named)
+    assert refusal(require_memory, estimate, small, **named) == (
+        "base 'org/7b' needs at least 3.9 GiB (3.1 GiB for the base in 4 bits, 500.5 MiB for its "
+        "other parts in bfloat16, 305.0 MiB for the adapters and their optimizer), and cuda:0 "
+        "(GPU) has 3.0 GiB free of 4.0 GiB; end what else runs there, take a smaller base, or "
+        "lower model.lora.r"
     )
 
 

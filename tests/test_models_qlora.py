@@ -10,7 +10,7 @@ from typing import Any
 import bitsandbytes.nn.modules as bnb
 import pytest
 import torch
-from datasets import Dataset
+from factories import CPU, arguments, frozen, same, train, trained
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -20,24 +20,13 @@ from transformers import (
     FalconForCausalLM,
     set_seed,
 )
-from trl import SFTConfig, SFTTrainer
+from transformers.integrations import deepspeed
 
 from finqa_sft.errors import HardwareError, ModelError
-from finqa_sft.models import qlora
 from finqa_sft.models.devices import Device
 from finqa_sft.models.options import LoraOptions, QLoRAOptions
 from finqa_sft.models.qlora import QLoRAFactory
 from finqa_sft.models.tiny import tiny_base
-
-CPU = Device("cpu", None, "CPU", 2**34, 2**33, bfloat16=False)
-
-ROWS = [
-    {
-        "prompt": [{"role": "user", "content": f"Revenue was $ {n}. What was revenue?"}],
-        "completion": [{"role": "assistant", "content": f"{n}"}],
-    }
-    for n in range(100, 116)
-]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,62 +36,13 @@ def cpu_only() -> Iterator[None]:
         yield
 
 
-def arguments(folder: Path, factory: QLoRAFactory, **changes: Any) -> SFTConfig:
-    return SFTConfig(
-        output_dir=str(folder),
-        **factory.sft_args(),
-        **{
-            "per_device_train_batch_size": 4,
-            "max_steps": 3,
-            "learning_rate": 1e-2,
-            "report_to": "none",
-            "save_strategy": "no",
-            "logging_strategy": "no",
-            "disable_tqdm": True,
-            "seed": 7,
-            **changes,
-        },
-    )
-
-
-def train(folder: Path, options: QLoRAOptions, **changes: Any) -> SFTTrainer:
-    """A few steps in a stock trainer, as the factory's docstring says."""
-    factory = QLoRAFactory(options)
-    tokenizer = factory.load_tokenizer()
-    args = arguments(folder, factory, **changes)
-    rows = Dataset.from_list(ROWS)
-    trainer = SFTTrainer(
-        factory.load_model(args),
-        args,
-        train_dataset=rows,
-        eval_dataset=rows if args.eval_strategy != "no" else None,
-        processing_class=tokenizer,
-    )
-    factory.settle(trainer)
-    trainer.train()
-    return trainer
+def pretend_zero3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepspeed, "is_deepspeed_zero3_enabled", lambda: True)
 
 
 def small_model(folder: Path, **lora: Any) -> PeftModel:
     factory = QLoRAFactory(QLoRAOptions(lora=LoraOptions(**lora)))
     return factory.load_model(arguments(folder, factory))
-
-
-def trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-
-
-def frozen(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Everything but the adapters, the packed weights and their scales included."""
-    state = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
-    for name, module in model.named_modules():
-        if isinstance(module, bnb.Linear4bit):
-            state[name + ".absmax"] = module.weight.quant_state.absmax.clone()
-    return state
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
 
 
 # Training
@@ -117,7 +57,7 @@ def test_training_changes_the_adapters_and_nothing_else(
     before = small_model(tmp_path)
 
     options = {"eval_strategy": "steps", "eval_steps": 1} if evaluated else {}
-    model = train(tmp_path, QLoRAOptions(), **options).model
+    model = train(tmp_path, QLoRAFactory(QLoRAOptions()), **options).model
 
     assert same(frozen(model), frozen(before))
     start, end = trained(before), trained(model)
@@ -166,20 +106,20 @@ def test_without_the_guard_an_evaluation_repacks_the_base(tmp_path: Path) -> Non
 
 
 def test_adapters_are_float32_on_the_cpu(tmp_path: Path) -> None:
-    trainer = train(tmp_path, QLoRAOptions(), max_steps=1)
+    trainer = train(tmp_path, QLoRAFactory(QLoRAOptions()), max_steps=1)
 
     assert {weight.dtype for weight in trained(trainer.model).values()} == {torch.float32}
 
 
 def test_bfloat16_on_the_cpu_is_left_as_the_trainer_has_it(tmp_path: Path) -> None:
-    trainer = train(tmp_path, QLoRAOptions(compute_dtype="bfloat16"), max_steps=1)
+    trainer = train(tmp_path, QLoRAFactory(QLoRAOptions(compute_dtype="bfloat16")), max_steps=1)
 
     assert {weight.dtype for weight in trained(trainer.model).values()} == {torch.bfloat16}
     assert trainer.model.dtype == torch.bfloat16
 
 
 def test_a_saved_adapter_loads_in_plain_peft(tmp_path: Path) -> None:
-    trainer = train(tmp_path, QLoRAOptions())
+    trainer = train(tmp_path, QLoRAFactory(QLoRAOptions()))
     trainer.save_model(str(tmp_path / "adapter"))
     ids = torch.arange(40, 72).reshape(2, 16)
 
@@ -233,7 +173,7 @@ def test_double_quantisation_and_storage_can_be_set(tmp_path: Path) -> None:
 def test_under_zero3_the_base_is_stored_as_one_dtype(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qlora, "is_zero3", lambda: True)
+    pretend_zero3(monkeypatch)
 
     model = small_model(tmp_path)
 
@@ -241,7 +181,7 @@ def test_under_zero3_the_base_is_stored_as_one_dtype(
 
 
 def test_dora_under_zero3_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qlora, "is_zero3", lambda: True)
+    pretend_zero3(monkeypatch)
 
     with pytest.raises(ModelError) as caught:
         small_model(tmp_path, dora=True)
@@ -288,7 +228,7 @@ def test_adapters_go_where_the_options_say(tmp_path: Path) -> None:
 def test_dora_and_rslora_train(tmp_path: Path, kind: str) -> None:
     options = QLoRAOptions(lora=LoraOptions.model_validate({"r": 4, "alpha": 8, kind: True}))
 
-    trainer = train(tmp_path, options, max_steps=2)
+    trainer = train(tmp_path, QLoRAFactory(options), max_steps=2)
 
     config = trainer.model.peft_config["default"]
     names = trained(trainer.model).keys()
@@ -296,7 +236,7 @@ def test_dora_and_rslora_train(tmp_path: Path, kind: str) -> None:
     assert (config.use_dora, config.use_rslora) == (kind == "dora", kind == "rslora")
     assert any("lora_magnitude_vector" in name for name in names) == (kind == "dora")
     assert scaling == (8 / 4**0.5 if kind == "rslora" else 8 / 4)
-    assert QLoRAFactory(options).memory.adapter_parameters == sum(
+    assert QLoRAFactory(options).memory.trained_parameters == sum(
         weight.numel() for weight in trained(trainer.model).values()
     )
 
@@ -326,15 +266,16 @@ def test_an_adapter_on_the_head_is_refused() -> None:
 
     assert refusal(options) == (
         "model.lora.target_modules names the output head 'lm_head'; SFTTrainer scores with the "
-        "head's own weight, so an adapter there would never be trained; take it out"
+        "head's own weight, so an adapter there would never be trained; take it out, or train "
+        "the head whole with model.lora.modules_to_save"
     )
 
 
 def test_too_little_memory_is_refused_before_loading() -> None:
     assert refusal(QLoRAOptions(), free=2**20) == (
-        "base 'tiny' needs at least 5.6 MiB (0.8 MiB in 4 bits, 1.5 MiB in the compute dtype, "
-        "3.3 MiB for the adapters and their optimizer), and cpu has 1.0 MiB free of 16.0 GiB; end "
-        "what else runs there, take a smaller base, or lower model.lora.r"
+        "base 'tiny' needs at least 5.6 MiB (0.8 MiB for the base in 4 bits, 1.5 MiB for its other "
+        "parts in float32, 3.3 MiB for the adapters and their optimizer), and cpu has 1.0 MiB free "
+        "of 16.0 GiB; end what else runs there, take a smaller base, or lower model.lora.r"
     )
 
 
@@ -343,7 +284,7 @@ def test_a_base_without_layers_to_quantise_is_refused(tmp_path: Path) -> None:
     FalconForCausalLM(FalconConfig(**shape)).save_pretrained(tmp_path)
 
     assert refusal(QLoRAOptions(base=str(tmp_path))) == (
-        f"base '{tmp_path}' has no linear layer that bitsandbytes can quantise (model type "
+        f"base '{tmp_path}' has no linear layer that an adapter could stand beside (model type "
         "'falcon'); take another base"
     )
 

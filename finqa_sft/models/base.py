@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -31,8 +31,11 @@ class ModelFactory(Protocol):
         """The tokenizer, with a chat template and a padding token."""
         ...
 
-    def load_model(self, args: SFTConfig) -> PeftModel:
-        """The base with its adapter, ready for `SFTTrainer`; `args` must have been built before."""
+    def load_model(self, args: SFTConfig) -> PeftModel | PreTrainedModel:
+        """The base, with its adapter if it gets one, ready for `SFTTrainer`.
+
+        `args` must have been built before.
+        """
         ...
 
     def settle(self, trainer: SFTTrainer) -> None:

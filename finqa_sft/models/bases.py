@@ -177,8 +177,8 @@ def _checked_config(base: str, file: Path, revision: str | None) -> PreTrainedCo
     if quantised is not None:
         method = quantised.get("quant_method", "an unnamed method")
         raise ModelError(
-            f"base {base!r} is already quantised ({method}); QLoRA quantises a base itself: name "
-            "the one that it was made from"
+            f"base {base!r} is already quantised ({method}); factory qlora quantises a base "
+            "itself: name the one that it was made from"
         )
     model_type = written.get("model_type")
     if model_type not in CONFIG_MAPPING:

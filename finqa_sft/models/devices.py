@@ -134,3 +134,13 @@ def is_zero3() -> bool:
 def is_fsdp(args: SFTConfig) -> bool:
     """Whether FSDP shards the model, by the trainer's arguments or by `accelerate launch`."""
     return bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
+
+
+def shards_weights(args: SFTConfig) -> bool:
+    """Whether DeepSpeed ZeRO-3 or FSDP shards the weights."""
+    return is_zero3() or is_fsdp(args)
+
+
+def shares_memory(args: SFTConfig) -> bool:
+    """Whether DeepSpeed, at any stage, or FSDP shares out what training keeps in memory."""
+    return args.deepspeed_plugin is not None or is_fsdp(args)

@@ -1,4 +1,4 @@
-"""What a QLoRA run keeps in memory, from a model that is built without weights."""
+"""What a run keeps in memory, from a model that is built without weights."""
 
 from __future__ import annotations
 
@@ -29,25 +29,29 @@ class Skeleton:
     """The shapes of a causal language model.
 
     Attributes:
-        modules: Full names of all modules.
+        modules: Number of parameters in each module, what it holds included, by full name.
         linears: Input and output width of each linear layer that writes text, by full name. All of
-            them are quantised.
+            them can be quantised.
         others: The same for layers that only see images or sound. They are quantised too, and get
             no adapter, as text never reaches them.
+        embedding: Full name of the input embedding.
         head: Full name of the output head.
-        unquantised: Number of parameters that are not quantised: embeddings, norms, head, biases,
+        tied: Whether head and embedding share their weights.
+        unquantised: Number of parameters that are never quantised: embeddings, norms, head, biases,
             and experts that are stored as one tensor instead of as linear layers.
     """
 
-    modules: tuple[str, ...]
+    modules: dict[str, int]
     linears: dict[str, tuple[int, int]]
     others: dict[str, tuple[int, int]]
+    embedding: str
     head: str | None
+    tied: bool
     unquantised: int
 
     @property
     def quantised(self) -> int:
-        """Number of parameters in 4 bits."""
+        """Number of parameters that a quantised base holds in 4 or 8 bits."""
         return sum(prod(shape) for shape in (self.linears | self.others).values())
 
     @property
@@ -69,20 +73,53 @@ class Skeleton:
                 raise ModelError(
                     f"model.lora.target_modules names the output head {target!r}; SFTTrainer "
                     "scores with the head's own weight, so an adapter there would never be "
-                    "trained; take it out"
+                    "trained; take it out, or train the head whole with model.lora.modules_to_save"
                 )
             if not any(_matches(name, target) for name in self.linears):
-                near = difflib.get_close_matches(target, kinds, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise ModelError(
                     f"model.lora.target_modules: no linear layer is named {target!r}; there are "
-                    f"{', '.join(kinds)}{hint}"
+                    f"{', '.join(kinds)}{_did_you_mean(target, kinds)}"
                 )
         return {
             name: shape
             for name, shape in self.linears.items()
             if any(_matches(name, target) for target in lora.target_modules)
         }
+
+    def saved_modules(self, lora: LoraOptions, *, quantised: bool) -> dict[str, int]:
+        """The modules that are trained whole, with their numbers of parameters.
+
+        Head and embedding that share their weights are one module, named as the embedding.
+
+        Raises:
+            ModelError: A name matches no module, or one that cannot be trained whole.
+        """
+        adapted = self.targets(lora)
+        found: dict[str, int] = {}
+        for name in lora.modules_to_save:
+            matched = [module for module in self.modules if _matches(module, name)]
+            where = f"model.lora.modules_to_save: {name!r}"
+            if not matched:
+                known = tuple(dict.fromkeys(m.rsplit(".", 1)[-1] for m in self.modules))
+                raise ModelError(
+                    f"{where} is no module of the base{_did_you_mean(name, known)}; common ones "
+                    f"are {self.embedding.rsplit('.', 1)[-1]} and {self.head or 'norm'}"
+                )
+            inside = [
+                linear
+                for linear in ((self.linears | self.others) if quantised else adapted)
+                if any(linear == module or linear.startswith(module + ".") for module in matched)
+            ]
+            if inside:
+                reason = "is quantised, which cannot be trained" if quantised else "has an adapter"
+                raise ModelError(
+                    f"{where} covers {inside[0]}, which {reason}; take it out, as adapters train "
+                    "linear layers"
+                )
+            for module in matched:
+                shared = self.tied and module == self.head
+                found[self.embedding if shared else module] = self.modules[module]
+        return found
 
 
 def short_names(targets: Collection[str], *, among: Collection[str]) -> list[str]:
@@ -101,6 +138,11 @@ def _matches(name: str, target: str) -> bool:
     return name == target or name.endswith("." + target)
 
 
+def _did_you_mean(word: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def skeleton(config: PreTrainedConfig) -> Skeleton:
     """Build the model of a config on the meta device, where tensors have shapes and no values.
 
@@ -115,89 +157,105 @@ def skeleton(config: PreTrainedConfig) -> Skeleton:
     with torch.device("meta"):
         model: PreTrainedModel = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    embedding = model.get_input_embeddings()
     writers = set(model.get_decoder().modules())  # type: ignore[no-untyped-call]
-    head_name = None
+    modules: dict[str, int] = {}
     linears: dict[str, tuple[int, int]] = {}
     others: dict[str, tuple[int, int]] = {}
-    for name, module in model.named_modules():
-        if module is head:
-            head_name = name
+    names = {module: name for name, module in model.named_modules() if name}
+    for module, name in names.items():
+        modules[name] = sum(parameter.numel() for parameter in module.parameters())
         # transformers quantises exactly these two types, and never the output head.
-        elif type(module) is torch.nn.Linear:
+        if module is head:
+            continue
+        if type(module) is torch.nn.Linear:
             shapes = linears if module in writers else others
             shapes[name] = (module.in_features, module.out_features)
         elif isinstance(module, Conv1D):
             linears[name] = (module.nx, module.nf)
     total = sum(parameter.numel() for parameter in model.parameters())
-    quantised = sum(prod(shape) for shape in (linears | others).values())
-    names = tuple(name for name, _ in model.named_modules() if name)
-    return Skeleton(names, linears, others, head_name, total - quantised)
+    return Skeleton(
+        modules=modules,
+        linears=linears,
+        others=others,
+        embedding=names[embedding],
+        head=names.get(head),
+        tied=head is not None and head.weight is embedding.weight,
+        unquantised=total - sum(prod(shape) for shape in (linears | others).values()),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
     """Bytes that stay in memory from loading to the last step.
 
-    Activations come on top: they depend on the rows. Under DeepSpeed and FSDP each process loads
-    the whole 4-bit base before it is shared out, so this holds for each process there too.
+    Activations come on top: they depend on the rows. What several processes share out is counted
+    in full.
 
     Attributes:
-        base: 4-bit weights with their scales.
-        other: The parts that stay in the compute dtype.
-        adapters: The adapters' weights.
-        training: Their gradients and AdamW's two averages.
-        adapter_parameters: How many parameters are trained.
+        parts: Bytes of each part, by what it is.
+        trained_parameters: How many parameters are trained.
     """
 
-    base: int
-    other: int
-    adapters: int
-    training: int
-    adapter_parameters: int
+    parts: dict[str, int]
+    trained_parameters: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.base + self.other + self.adapters + self.training
+        return sum(self.parts.values())
 
 
-def estimate_memory(
-    bones: Skeleton, *, lora: LoraOptions, compute: ComputeDtype, double_quant: bool
-) -> MemoryEstimate:
-    """Estimate from shapes alone; counts of parameters are exact."""
+def nf4_bytes(bones: Skeleton, *, double_quant: bool) -> int:
+    """Bytes of the 4-bit weights with their scales."""
     scales = 0
     for shape in (bones.linears | bones.others).values():
         blocks = ceil(prod(shape) / _BLOCK)
         scales += blocks + 4 * ceil(blocks / _SCALE_BLOCK) if double_quant else 4 * blocks
-    trained = sum(
-        lora.r * (wide + high) + (high if lora.dora else 0)
-        for wide, high in bones.targets(lora).values()
-    )
-    # TRL keeps adapters in bfloat16 beside a 4-bit base; where the GPU has none they are float32.
-    size = 2 if compute == "bfloat16" else 4
-    return MemoryEstimate(
-        base=bones.quantised // 2 + scales,
-        other=bones.unquantised * BYTES[compute],
-        adapters=trained * size,
-        training=trained * size * 3,
-        adapter_parameters=trained,
-    )
+    return bones.quantised // 2 + scales
 
 
-def require_memory(estimate: MemoryEstimate, device: Device, *, base: str) -> None:
+def int8_bytes(bones: Skeleton) -> int:
+    """Bytes of the 8-bit weights with their scales, a float32 for each output."""
+    return bones.quantised + sum(4 * high for _, high in (bones.linears | bones.others).values())
+
+
+def adapter_parameters(bones: Skeleton, lora: LoraOptions, *, quantised: bool) -> tuple[int, int]:
+    """How many parameters an adapter has, and how many of them are trained.
+
+    Args:
+        bones: The base's shapes.
+        lora: The adapter.
+        quantised: Whether the base is quantised.
+    """
+    held = trained = sum(bones.saved_modules(lora, quantised=quantised).values())
+    for wide, high in bones.targets(lora).values():
+        held += lora.r * (wide + high) + (high if lora.dora else 0)
+        # MiCA never trains the factor on the output's side.
+        trained += lora.r * (wide + (0 if lora.init == "mica" else high))
+        trained += high if lora.dora else 0
+    return held, trained
+
+
+def require_memory(estimate: MemoryEstimate, device: Device, *, base: str, remedy: str) -> None:
     """Refuse a base that cannot fit.
+
+    Args:
+        estimate: What is needed.
+        device: What there is.
+        base: The base's name, for the message.
+        remedy: What makes the need smaller.
 
     Raises:
         HardwareError: More memory is needed than is free.
     """
     if estimate.total <= device.free_memory:
         return
+    parts = ", ".join(f"{size(count)} for {part}" for part, count in estimate.parts.items())
     raise HardwareError(
-        f"base {base!r} needs at least {size(estimate.total)} ({size(estimate.base)} in 4 bits, "
-        f"{size(estimate.other)} in the compute dtype, "
-        f"{size(estimate.adapters + estimate.training)} for the adapters and their optimizer), "
-        f"and {device} has {size(device.free_memory)} free of {size(device.total_memory)}; end "
-        "what else runs there, take a smaller base, or lower model.lora.r"
+        f"base {base!r} needs at least {size(estimate.total)} ({parts}), and {device} has "
+        f"{size(device.free_memory)} free of {size(device.total_memory)}; end what else runs "
+        f"there, take a smaller base, or {remedy}"
     )
 
 

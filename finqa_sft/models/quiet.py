@@ -14,6 +14,10 @@ class _Dropped(logging.Filter):
         return not record.getMessage().startswith(self.name)
 
 
+_INT8_CAST = _Dropped("MatMul8bitLt: inputs will be cast")
+"""Logged at every product of an 8-bit base that is given other than float16, by design."""
+
+
 def quiet_libraries() -> None:
     """Drop the false alarms of a run; call it before anything that imports trl or peft.
 
@@ -39,6 +43,7 @@ def import_bitsandbytes() -> None:
     packing that `finqa_sft.models.qlora` switches off. So the download is kept from happening, as
     a run on local files opens no socket, and the warning about it is dropped.
     """
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_INT8_CAST)
     if "bitsandbytes" in sys.modules:
         return
     cpu_ops = logging.getLogger("bitsandbytes.backends.cpu.ops")

@@ -1,0 +1,280 @@
+"""What the factories with adapters share: new adapters on a frozen base, and several over one base.
+
+One base serves many uses: `load_model` gives it a first adapter, `add_adapter` further ones that
+know nothing of each other, and `load_adapters` puts saved ones over one copy of the base, to be
+switched by `model.set_adapter(name)`.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from finqa_sft.errors import ModelError
+from finqa_sft.models.devices import is_zero3
+from finqa_sft.models.eva import initialise_from_rows
+from finqa_sft.models.factory import BuiltinFactory
+from finqa_sft.models.memory import MemoryEstimate, adapter_parameters, short_names
+from finqa_sft.models.options import LoRAFactoryOptions
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+
+_ONLY_THE_FIRST_IS_TIED = (
+    "trains an embedding whose weights the output head shares, and PEFT keeps them shared in the "
+    "first adapter of a model alone; make it the first, give it a base of its own, or leave "
+    "model.lora.modules_to_save out"
+)
+"""Seen in PEFT 0.21: for a second adapter, the head goes on with the base's weights."""
+
+
+class AdapterFactory(BuiltinFactory):
+    """Builds a frozen base with LoRA, rsLoRA or DoRA adapters.
+
+    Attributes:
+        options: What was asked for.
+    """
+
+    quantised: ClassVar[bool]
+    """Whether the base is quantised."""
+
+    options: LoRAFactoryOptions
+
+    def __init__(self, options: LoRAFactoryOptions) -> None:
+        """Take the options; nothing is looked up before it is needed."""
+        super().__init__(options)
+
+    @property
+    @abstractmethod
+    def adapter_bytes(self) -> int:
+        """Bytes of a trained parameter."""
+
+    @abstractmethod
+    def base_memory(self) -> dict[str, int]:
+        """Bytes of the frozen base, by part."""
+
+    @cached_property
+    def memory(self) -> MemoryEstimate:
+        """What the run keeps in memory beside activations."""
+        held, trained = adapter_parameters(
+            self.skeleton, self.options.lora, quantised=self.quantised
+        )
+        parts = self.base_memory()
+        # Gradients, and AdamW's two averages.
+        parts["the adapters and their optimizer"] = (held + 3 * trained) * self.adapter_bytes
+        return MemoryEstimate(parts, trained)
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything large is read.
+
+        Raises:
+            ModelError: The base is not found, not reachable or not a causal language model, or the
+                adapter does not fit it.
+            HardwareError: Too little memory, several GPUs without a launcher, no bfloat16.
+        """
+        bones, lora = self.skeleton, self.options.lora
+        if not bones.linears:
+            raise ModelError(
+                f"base {self.options.base!r} has no linear layer that an adapter could stand "
+                f"beside (model type {self.base.config.model_type!r}); take another base"
+            )
+        saved = bones.saved_modules(lora, quantised=self.quantised)
+        embedding = bones.embedding.rsplit(".", 1)[-1]
+        if bones.tied and bones.embedding in saved and embedding != "embed_tokens":
+            raise ModelError(
+                "model.lora.modules_to_save names the embedding, whose weights the output head "
+                "shares, and PEFT keeps them shared where it is called embed_tokens, not "
+                f"{embedding!r}; take it out, or take factory full"
+            )
+        if lora.init == "mica":
+            narrow = min((min(shape), name) for name, shape in bones.targets(lora).items())
+            if lora.r > narrow[0]:
+                raise ModelError(
+                    f"model.lora.init mica takes r directions of each layer, and {narrow[1]} has "
+                    f"{narrow[0]}; lower model.lora.r to that"
+                )
+        super().check()
+
+    def load_model(self, args: SFTConfig) -> PeftModel:
+        """The frozen base with a new adapter, ready for `SFTTrainer`.
+
+        The adapter's first weights follow from `args.seed`. `args` must be built before the model,
+        as DeepSpeed ZeRO-3 makes itself known there.
+
+        Raises:
+            ModelError: The base cannot be loaded, or the adapter cannot be trained by DeepSpeed
+                ZeRO-3.
+            HardwareError: The device ran out of memory.
+        """
+        self.check()
+        if is_zero3():
+            self._require_zero3_knows_it()
+        model = self.load_base(args)
+        from peft import LoraConfig, get_peft_model
+        from transformers import set_seed
+
+        set_seed(args.seed)
+        return get_peft_model(
+            model,
+            LoraConfig(**self.lora_arguments()),
+            # In ZeRO-3's buffers, adapters must have the dtype of a base that is not quantised
+            # (github.com/huggingface/trl/issues/6089).
+            autocast_adapter_dtype=self.quantised or not is_zero3(),
+        )
+
+    def lora_arguments(self) -> dict[str, Any]:
+        """Arguments of `peft.LoraConfig`, as plain values."""
+        lora, bones = self.options.lora, self.skeleton
+        arguments: dict[str, Any] = {
+            "task_type": "CAUSAL_LM",
+            "r": lora.r,
+            "lora_alpha": lora.alpha,
+            "lora_dropout": lora.dropout,
+            "use_rslora": lora.rslora,
+            "use_dora": lora.dora,
+            # By name: PEFT's own "all-linear" would also adapt layers that only see images, and
+            # routers and experts of some mixtures.
+            "target_modules": short_names(bones.targets(lora), among=bones.modules),
+            "bias": "none",
+            "revision": self.base.revision,
+        }
+        if lora.init != "default":
+            arguments["init_lora_weights"] = lora.init
+        if lora.init == "eva":
+            # Every layer keeps the rank r; by itself, PEFT would give some layers none.
+            arguments["eva_config"] = {"rho": 1.0}
+        if saved := bones.saved_modules(lora, quantised=self.quantised):
+            arguments["modules_to_save"] = sorted(saved)
+            # Else PEFT would part the head from the embedding, and train the one alone.
+            arguments["ensure_weight_tying"] = bones.tied and bones.embedding in saved
+        return arguments
+
+    def add_adapter(self, model: PeftModel, name: str, *, seed: int) -> None:
+        """Give a model one more new adapter and make it the only one that acts and is trained.
+
+        The others stay as they are, and have no part in what the new one learns.
+
+        Args:
+            model: As `load_model` or `load_adapters` gave it.
+            name: What the adapter is to be called in this model.
+            seed: Its first weights follow from this, as they do from `args.seed` in `load_model`.
+
+        Raises:
+            ModelError: The name is taken, or the adapter has an embedding of its own that the
+                output head shares.
+        """
+        from peft import LoraConfig
+        from transformers import set_seed
+
+        if name in model.peft_config:
+            raise ModelError(
+                f"the model has an adapter named {name!r} already; take another name, or "
+                "model.delete_adapter() first"
+            )
+        arguments = self.lora_arguments()
+        if arguments.get("ensure_weight_tying"):
+            raise ModelError(f"adapter {name!r} {_ONLY_THE_FIRST_IS_TIED}")
+        set_seed(seed)
+        model.add_adapter(name, LoraConfig(**arguments))
+        model.set_adapter(name)
+
+    def load_adapters(self, folders: Mapping[str, Path]) -> PeftModel:
+        """One copy of the base with several saved adapters; `model.set_adapter(name)` switches.
+
+        The first of them acts; none is trained.
+
+        Args:
+            folders: Where each adapter was saved, by the name that it gets.
+
+        Raises:
+            ModelError: A folder holds no adapter, or one that was trained on another base, or one
+                that must be the first.
+            HardwareError: There is too little memory.
+        """
+        if not folders:
+            raise ModelError("no adapter was named; give at least one name with its folder")
+        first, *others = folders
+        for name, folder in folders.items():
+            config = self._config_of_own_adapter(Path(folder))
+            if config.get("ensure_weight_tying") and name != first:
+                raise ModelError(f"adapter {name!r} {_ONLY_THE_FIRST_IS_TIED}")
+        model: PreTrainedModel = self.load_base()
+        from peft import PeftModel
+
+        adapted: PeftModel = PeftModel.from_pretrained(
+            model, str(folders[first]), adapter_name=first
+        )
+        for name in others:
+            adapted.load_adapter(str(folders[name]), adapter_name=name)
+        return adapted.eval()
+
+    def settle(self, trainer: SFTTrainer) -> None:
+        """Begin at the rows' principal components, if the options ask for it.
+
+        Raises:
+            ModelError: The components do not settle.
+        """
+        if self.options.lora.init == "eva":
+            initialise_from_rows(trainer)
+
+    def described_adapter(self) -> dict[str, Any]:
+        """The adapter, as plain values."""
+        lora = self.options.lora
+        kind = " with ".join(
+            name
+            for name, chosen in (
+                ("DoRA", lora.dora),
+                ("rsLoRA scaling", lora.rslora and lora.dora),
+                ("rsLoRA", lora.rslora and not lora.dora),
+                ("LoRA", not lora.rslora and not lora.dora),
+            )
+            if chosen
+        )
+        start = "" if lora.init == "default" else f", init={lora.init}"
+        facts: dict[str, Any] = {
+            "adapter": f"{kind}, r={lora.r}, alpha={lora.alpha}, dropout={lora.dropout}{start}",
+            "adapted_layers": len(self.skeleton.targets(lora)),
+        }
+        if lora.modules_to_save:
+            saved = self.skeleton.saved_modules(lora, quantised=self.quantised)
+            facts["trained_whole"] = ", ".join(saved)
+        return facts
+
+    def _require_zero3_knows_it(self) -> None:
+        lora = self.options.lora
+        if lora.dora:
+            raise ModelError(
+                "model.lora.dora does not work under DeepSpeed ZeRO-3: it computes with whole base "
+                "weights, which ZeRO-3 shares out; use ZeRO-2, or set model.lora.dora to false"
+            )
+        if lora.init == "eva":
+            raise ModelError(
+                "model.lora.init eva does not work under DeepSpeed ZeRO-3: it runs the base before "
+                "ZeRO-3 has taken it over; use ZeRO-2, or init gaussian"
+            )
+
+    def _config_of_own_adapter(self, folder: Path) -> dict[str, Any]:
+        file = folder / "adapter_config.json"
+        if not file.is_file():
+            raise ModelError(
+                f"{folder} holds no adapter_config.json; name the folder that a run saved its "
+                "adapter in, such as runs/NAME/adapter"
+            )
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        its_base = str(config["base_model_name_or_path"])
+        # The base may stand elsewhere by now; its folder's name has to be the same.
+        if Path(its_base).name not in (Path(self.base.name).name, Path(self.base.location()).name):
+            raise ModelError(
+                f"adapter {folder} was trained on {its_base}, and the base here is "
+                f"{self.base.name}; load it over its own base, or correct base_model_name_or_path "
+                f"in {file} if they are the same"
+            )
+        return config

@@ -1,0 +1,215 @@
+"""What the built-in model factories share: the base, its tokenizer, and the device they meet on."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from finqa_sft.errors import HardwareError, ModelError
+from finqa_sft.models.bases import BaseKind, ResolvedBase, resolve_base
+from finqa_sft.models.devices import (
+    Device,
+    find_device,
+    is_zero3,
+    precision_args,
+    resolve_compute_dtype,
+    shards_weights,
+    shares_memory,
+)
+from finqa_sft.models.memory import MemoryEstimate, Skeleton, require_memory, size, skeleton
+from finqa_sft.models.options import BaseOptions, ComputeDtype
+from finqa_sft.models.quiet import import_bitsandbytes
+from finqa_sft.models.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+
+class BuiltinFactory(ABC):
+    """A base on this process's device, with its tokenizer; how it is trained is the subclass's.
+
+    Attributes:
+        options: What was asked for.
+    """
+
+    remedy: ClassVar[str]
+    """What makes the need for memory smaller."""
+
+    whole_in_each_process: ClassVar[bool]
+    """Whether each process loads the whole base, even where DeepSpeed or FSDP shards it."""
+
+    def __init__(self, options: BaseOptions) -> None:
+        """Take the options; nothing is looked up before it is needed."""
+        self.options = options
+        self._tokenizer_facts: dict[str, Any] = {}
+
+    @cached_property
+    def device(self) -> Device:
+        """The device of this process."""
+        return find_device()
+
+    @cached_property
+    def compute_dtype(self) -> ComputeDtype:
+        """The dtype that products are computed in."""
+        return resolve_compute_dtype(self.options.compute_dtype, self.device)
+
+    @cached_property
+    def base(self) -> ResolvedBase:
+        """The base, found and looked at."""
+        return resolve_base(self.options.base, revision=self.options.revision)
+
+    @cached_property
+    def skeleton(self) -> Skeleton:
+        """The shapes of the base."""
+        return skeleton(self.base.config)
+
+    @cached_property
+    @abstractmethod
+    def memory(self) -> MemoryEstimate:
+        """What the run keeps in memory beside activations."""
+
+    @abstractmethod
+    def load_model(self, args: SFTConfig) -> PeftModel | PreTrainedModel:
+        """The model, ready for `SFTTrainer`; `args` must have been built before."""
+
+    @abstractmethod
+    def quantisation_arguments(self, *, sharded: bool) -> dict[str, Any] | None:
+        """Arguments of `transformers.BitsAndBytesConfig`, as plain values, or None for no such.
+
+        Args:
+            sharded: Whether FSDP or ZeRO-3 shards the base.
+        """
+
+    @abstractmethod
+    def lora_arguments(self) -> dict[str, Any] | None:
+        """Arguments of `peft.LoraConfig`, as plain values, or None without an adapter."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> ComputeDtype:
+        """The dtype that weights are loaded in, or unpacked to."""
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything large is read.
+
+        Where a launcher may share the base out, its memory is looked at in `load_model`, as only
+        the trainer's arguments tell.
+
+        Raises:
+            ModelError: The base is not found, not reachable or not a causal language model, or the
+                options do not fit it.
+            HardwareError: Too little memory, several GPUs without a launcher, no bfloat16.
+        """
+        if self.whole_in_each_process or "LOCAL_RANK" not in os.environ:
+            self._require_memory()
+
+    def sft_args(self) -> dict[str, Any]:
+        """`SFTConfig` fields that follow from the device: precision, `use_cpu`."""
+        return precision_args(self.device, self.compute_dtype)
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The base's tokenizer, able to pad; with a chat template where there is one.
+
+        Under DeepSpeed ZeRO-3, call this before `SFTConfig` is built: a GGUF base is dequantised
+        here.
+
+        Raises:
+            ModelError: The base has no tokenizer, or the template is missing or no template.
+        """
+        tokenizer, self._tokenizer_facts = load_tokenizer(
+            self.base.location(),
+            name=self.base.name,
+            revision=self.base.revision,
+            chat_template=self.options.chat_template,
+        )
+        return tokenizer
+
+    @abstractmethod
+    def settle(self, trainer: SFTTrainer) -> None:
+        """Undo what the trainer's constructor did to the model that this device cannot use."""
+
+    def describe(self) -> dict[str, Any]:
+        """What was resolved and why, as plain values for the console and the run manifest."""
+        facts: dict[str, Any] = {
+            "base": self.base.name,
+            "kind": str(self.base.kind),
+            "model_type": self.base.config.model_type,
+            "parameters": self.skeleton.parameters,
+        }
+        if self.base.kind is BaseKind.HUB:
+            facts["revision"] = self.base.revision or "main"
+        return {
+            **facts,
+            **self.described(),
+            "trained_parameters": self.memory.trained_parameters,
+            "device": str(self.device),
+            "compute_dtype": self.compute_dtype,
+            "compute_dtype_why": self._why_compute_dtype(),
+            "memory_estimate": size(self.memory.total),
+            "memory_free": size(self.device.free_memory),
+            **self._tokenizer_facts,
+        }
+
+    @abstractmethod
+    def described(self) -> dict[str, Any]:
+        """What the subclass adds to the base, as plain values."""
+
+    def load_base(self, args: SFTConfig | None = None) -> PreTrainedModel:
+        """The base on this process's device, quantised where the factory does so.
+
+        Args:
+            args: The trainer's arguments, where the base is to be trained.
+
+        Raises:
+            ModelError: The base cannot be loaded.
+            HardwareError: There is too little memory.
+        """
+        # Before transformers and peft, which import it with its false alarm.
+        import_bitsandbytes()
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+        if args is None or not shares_memory(args):
+            self._require_memory()
+        sharded = args is not None and shards_weights(args)
+        quantisation = self.quantisation_arguments(sharded=sharded)
+        zero3 = args is not None and is_zero3()
+        try:
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                self.base.location(),
+                revision=self.base.revision or "main",
+                quantization_config=quantisation and BitsAndBytesConfig(**quantisation),  # type: ignore[no-untyped-call]
+                dtype=getattr(torch, self.dtype),
+                # ZeRO-3 refuses any device map and moves the weights itself.
+                device_map=None if zero3 else {"": self.device.torch_name},
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+        except torch.OutOfMemoryError as error:
+            raise HardwareError(
+                f"{self.device} ran out of memory while base {self.options.base!r} was loaded "
+                f"(estimate {size(self.memory.total)}, free before {size(self.device.free_memory)})"
+                "; end what else runs there, or take a smaller base"
+            ) from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ModelError(
+                f"base {self.options.base!r} cannot be loaded: {error}; copy or download it again"
+            ) from error
+        model.config.use_cache = False
+        return model
+
+    def _require_memory(self) -> None:
+        require_memory(self.memory, self.device, base=self.options.base, remedy=self.remedy)
+
+    def _why_compute_dtype(self) -> str:
+        if self.options.compute_dtype != "auto":
+            return "set in model.compute_dtype"
+        if self.device.type == "cpu":
+            return "no GPU; the CPU is fastest in it"
+        return "the GPU computes in it at full speed"

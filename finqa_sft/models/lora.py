@@ -1,0 +1,51 @@
+"""The model factory `lora`: a frozen base as it is, with trained adapters.
+
+With a stock trainer, without a recipe:
+
+    factory = LoRAFactory(LoRAFactoryOptions(base="./SmolLM2-135M-Instruct"))
+    tokenizer = factory.load_tokenizer()
+    args = SFTConfig(**factory.sft_args(), output_dir="out")
+    trainer = SFTTrainer(factory.load_model(args), args, processing_class=tokenizer, ...)
+    factory.settle(trainer)
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from finqa_sft.models.adapters import AdapterFactory
+from finqa_sft.models.memory import BYTES
+from finqa_sft.models.options import ComputeDtype
+
+
+class LoRAFactory(AdapterFactory):
+    """Builds a base that is not quantised with LoRA, rsLoRA or DoRA adapters.
+
+    Attributes:
+        options: What was asked for.
+    """
+
+    remedy: ClassVar[str] = "hold the base in 4 bits with model.factory=qlora"
+    whole_in_each_process: ClassVar[bool] = False
+    quantised: ClassVar[bool] = False
+
+    @property
+    def dtype(self) -> ComputeDtype:
+        """The dtype that the base is held in."""
+        return self.compute_dtype
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Bytes of a trained parameter: PEFT keeps those of adapters in float32."""
+        return BYTES["float32"]
+
+    def base_memory(self) -> dict[str, int]:
+        """Bytes of the frozen base."""
+        return {f"the base in {self.dtype}": self.skeleton.parameters * BYTES[self.dtype]}
+
+    def quantisation_arguments(self, *, sharded: bool) -> None:
+        """None: the base stays as it is."""
+
+    def described(self) -> dict[str, Any]:
+        """The adapter."""
+        return {"quantisation": "none", **self.described_adapter()}

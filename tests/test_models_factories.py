@@ -1,0 +1,538 @@
+"""The factories `lora` and `full`, 8 bits, first weights of adapters, and several over one base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bitsandbytes.nn.modules import Linear8bitLt
+from factories import CPU, arguments, frozen, same, train, trained
+from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import ValidationError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+)
+from transformers.integrations import deepspeed
+
+from finqa_sft.errors import HardwareError, ModelError
+from finqa_sft.models import eva
+from finqa_sft.models.adapters import AdapterFactory
+from finqa_sft.models.devices import Device
+from finqa_sft.models.factory import BuiltinFactory
+from finqa_sft.models.full import FullFactory
+from finqa_sft.models.lora import LoRAFactory
+from finqa_sft.models.memory import size, skeleton
+from finqa_sft.models.options import (
+    FullOptions,
+    LoRAFactoryOptions,
+    LoraOptions,
+    QLoRAOptions,
+)
+from finqa_sft.models.qlora import QLoRAFactory
+from finqa_sft.models.tiny import tiny_base
+
+IDS = torch.arange(40, 72).reshape(2, 16)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cpu_only() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
+
+
+def lora(**options: Any) -> LoRAFactory:
+    return LoRAFactory(LoRAFactoryOptions(lora=LoraOptions.model_validate(options)))
+
+
+def qlora(bits: int = 4, **options: Any) -> QLoRAFactory:
+    return QLoRAFactory(QLoRAOptions(bits=bits, lora=LoraOptions.model_validate(options)))
+
+
+def full(**options: Any) -> FullFactory:
+    return FullFactory(FullOptions.model_validate(options))
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=IDS).logits
+    return found
+
+
+def refusal(factory: BuiltinFactory, *, free: int = 2**33) -> str:
+    factory.device = Device("cpu", None, "CPU", 2**34, free, bfloat16=False)
+    with pytest.raises((ModelError, HardwareError)) as caught:
+        factory.check()
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def untied(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The embedded base's shape with an output head of its own."""
+    folder = tmp_path_factory.mktemp("untied")
+    AutoTokenizer.from_pretrained(tiny_base()).save_pretrained(folder)
+    config = LlamaConfig.from_pretrained(tiny_base(), tie_word_embeddings=False)
+    torch.manual_seed(3)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+# Factory lora
+
+
+def test_lora_holds_the_base_as_it_is_and_trains_the_adapter_alone(tmp_path: Path) -> None:
+    plain = AutoModelForCausalLM.from_pretrained(tiny_base()).state_dict()
+    before = lora().load_model(arguments(tmp_path, lora()))
+
+    model = train(tmp_path, lora()).model
+
+    held = {n.replace("base_model.model.", "").replace("base_layer.", ""): p
+            for n, p in frozen(model).items()}  # fmt: skip
+    assert all(torch.equal(weight, plain[name]) for name, weight in held.items())
+    assert all("lora_" in name for name in trained(model))
+    assert not any(torch.equal(w, trained(before)[n]) for n, w in trained(model).items())
+
+
+def test_lora_is_what_stock_peft_makes_of_its_arguments(tmp_path: Path) -> None:
+    factory = lora(r=4, alpha=8)
+    stock = AutoModelForCausalLM.from_pretrained(tiny_base(), dtype=torch.float32)
+    args = arguments(tmp_path, factory)
+    torch.manual_seed(args.seed)
+    expected = get_peft_model(stock, LoraConfig(**factory.lora_arguments()))
+
+    model = factory.load_model(args)
+
+    assert same(trained(model), trained(expected))
+    assert torch.equal(logits(model), logits(expected))
+
+
+def test_adapters_on_a_bfloat16_base_stay_float32(tmp_path: Path) -> None:
+    factory = LoRAFactory(LoRAFactoryOptions(compute_dtype="bfloat16"))
+
+    trainer = train(tmp_path, factory, max_steps=1)
+
+    assert {weight.dtype for weight in trained(trainer.model).values()} == {torch.float32}
+    assert {weight.dtype for weight in frozen(trainer.model).values()} == {torch.bfloat16}
+
+
+def test_lora_says_what_it_is() -> None:
+    factory = lora(init="gaussian")
+    factory.device = CPU
+
+    facts = factory.describe()
+
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["quantisation"] == "none"
+    assert facts["adapter"] == "LoRA, r=16, alpha=32, dropout=0.0, init=gaussian"
+    assert facts["trained_parameters"] == 217088
+    assert factory.memory.parts == {
+        "the base in float32": 1967808 * 4,
+        "the adapters and their optimizer": 217088 * 16,
+    }
+
+
+# Factory full
+
+
+def test_full_trains_every_weight(tmp_path: Path) -> None:
+    plain = AutoModelForCausalLM.from_pretrained(tiny_base())
+
+    model = train(tmp_path, full(), max_steps=1).model
+
+    assert not isinstance(model, PeftModel)
+    assert trained(model).keys() == dict(plain.named_parameters()).keys()
+    assert not any(torch.equal(w, trained(plain)[name]) for name, w in trained(model).items())
+    assert full().memory.trained_parameters == sum(w.numel() for w in trained(model).values())
+
+
+def test_full_in_a_stock_trainer_is_the_stock_trainer(tmp_path: Path) -> None:
+    plain = AutoModelForCausalLM.from_pretrained(tiny_base(), dtype=torch.float32)
+
+    expected = train(tmp_path, full(), model=plain).model
+    model = train(tmp_path, full()).model
+
+    assert same(trained(model), trained(expected))
+
+
+def test_a_fully_trained_model_loads_by_itself(tmp_path: Path) -> None:
+    trainer = train(tmp_path, full(), max_steps=1)
+    trainer.save_model(str(tmp_path / "model"))
+
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+
+    assert torch.equal(logits(loaded), logits(trainer.model))
+
+
+def test_full_can_hold_its_weights_in_bfloat16(tmp_path: Path) -> None:
+    factory = full(weights_dtype="bfloat16", compute_dtype="bfloat16")
+
+    trainer = train(tmp_path, factory, max_steps=1)
+
+    assert {weight.dtype for weight in trained(trainer.model).values()} == {torch.bfloat16}
+    assert sum(factory.memory.parts.values()) == 1967808 * 8
+
+
+def test_full_needs_memory_for_all_that_training_keeps() -> None:
+    factory = FullFactory(FullOptions(base="org/1b"))
+    factory.skeleton = skeleton(LlamaConfig(vocab_size=32000, num_hidden_layers=4))
+
+    assert {part: size(count) for part, count in factory.memory.parts.items()} == {
+        "the weights in float32": "4.0 GiB",
+        "gradients and AdamW's averages": "12.0 GiB",
+    }
+    assert refusal(factory) == (
+        "base 'org/1b' needs at least 16.0 GiB (4.0 GiB for the weights in float32, 12.0 GiB for "
+        "gradients and AdamW's averages), and cpu has 8.0 GiB free of 16.0 GiB; end what else runs "
+        "there, take a smaller base, or train an adapter with model.factory=lora or qlora; several "
+        "GPUs share the need under DeepSpeed ZeRO-3"
+    )
+
+
+def test_memory_that_processes_share_is_no_reason_to_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the trainer's arguments are known, a launched process may hold a part only."""
+    small = Device("cpu", None, "CPU", 2**34, 2**20, bfloat16=False)
+    args = arguments(tmp_path, lora())
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    for factory in (lora(), full()):
+        factory.device = small
+        factory.check()
+        with pytest.raises(HardwareError, match="needs at least"):
+            factory.load_model(args)
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+        factory.load_model(args)
+        monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    assert "needs at least" in refusal(qlora(), free=2**20)
+
+
+# 8 bits
+
+
+@pytest.mark.parametrize("evaluated", [False, True], ids=["alone", "with evaluations"])
+def test_an_8_bit_base_stays_as_it_is(tmp_path: Path, evaluated: bool) -> None:
+    before = qlora(bits=8).load_model(arguments(tmp_path, qlora()))
+    options = {"eval_strategy": "steps", "eval_steps": 1} if evaluated else {}
+
+    model = train(tmp_path, qlora(bits=8), **options).model
+
+    layers = [module for module in model.modules() if isinstance(module, Linear8bitLt)]
+    assert len(layers) == 28
+    assert {layer.weight.dtype for layer in layers} == {torch.int8}
+    assert same(frozen(model), frozen(before))
+    assert not any(torch.equal(w, trained(before)[n]) for n, w in trained(model).items())
+
+
+def test_the_estimate_counts_what_8_bits_take(tmp_path: Path) -> None:
+    factory = qlora(bits=8)
+    model = factory.load_model(arguments(tmp_path, factory))
+    layers = [module.weight for module in model.modules() if isinstance(module, Linear8bitLt)]
+
+    assert factory.memory.parts["the base in 8 bits"] == sum(
+        weight.nbytes + weight.SCB.nbytes for weight in layers
+    )
+    assert factory.describe()["quantisation"] == "int8"
+
+
+def test_an_8_bit_base_cannot_be_sharded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepspeed, "is_deepspeed_zero3_enabled", lambda: True)
+
+    with pytest.raises(ModelError) as caught:
+        qlora(bits=8).load_model(arguments(tmp_path, qlora()))
+
+    assert str(caught.value) == (
+        "model.bits 8 does not work under FSDP and DeepSpeed ZeRO-3, which shard weights of "
+        "floating-point types only; set model.bits to 4, or use ZeRO-2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("double_quant", False), ("storage_dtype", "bfloat16")]
+)
+def test_options_of_4_bits_are_refused_with_8(name: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=f"{name} is for bits: 4; leave it out"):
+        QLoRAOptions.model_validate({"bits": 8, name: value})
+
+
+# The adapter's first weights
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [qlora(init="gaussian"), qlora(bits=8, init="gaussian")]
+    + [lora(init=init) for init in ("gaussian", "orthogonal", "mica")],
+    ids=lambda factory: f"{type(factory).__name__} {factory.options.lora.init}",
+)
+def test_an_initialisation_leaves_base_and_first_answers_as_they_are(
+    tmp_path: Path, factory: AdapterFactory
+) -> None:
+    plain = type(factory)(factory.options.model_copy(update={"lora": LoraOptions()}))
+    expected = plain.load_model(arguments(tmp_path, plain))
+
+    model = factory.load_model(arguments(tmp_path, factory))
+
+    assert all(torch.equal(frozen(model)[n], w) for n, w in frozen(expected).items())
+    torch.testing.assert_close(logits(model), logits(expected), rtol=1e-4, atol=1e-4)
+    first = {name: weight for name, weight in trained(model).items() if "lora_A" in name}
+    assert not any(torch.equal(w, trained(expected)[name]) for name, w in first.items())
+    assert factory.memory.trained_parameters == sum(w.numel() for w in trained(model).values())
+
+
+@pytest.mark.parametrize("factory", [qlora, lora], ids=["qlora", "lora"])
+def test_eva_begins_at_the_components_of_the_rows(tmp_path: Path, factory: Any) -> None:
+    made = factory(r=4, init="eva")
+    args = arguments(tmp_path, made)
+    before = frozen(made.load_model(args))
+
+    start = train(tmp_path, made, learning_rate=0.0, max_steps=1).model
+
+    assert same(frozen(start), before)
+    firsts = {name: weight for name, weight in trained(start).items() if "lora_A" in name}
+    assert len(firsts) == 28
+    for weight in firsts.values():
+        # Principal components are orthonormal.
+        torch.testing.assert_close(weight @ weight.T, torch.eye(4), rtol=1e-4, atol=1e-4)
+    again = train(tmp_path, factory(r=4, init="eva"), learning_rate=0.0, max_steps=1).model
+    assert same(trained(again), trained(start))
+    moved = train(tmp_path, factory(r=4, init="eva")).model
+    assert not any(torch.equal(w, trained(start)[n]) for n, w in trained(moved).items())
+
+
+def test_eva_gives_up_instead_of_waiting_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eva, "MOST_BATCHES", 3)
+
+    with pytest.raises(ModelError) as caught:
+        train(tmp_path, lora(r=16, init="eva"))
+
+    assert str(caught.value) == (
+        "model.lora.init eva: after 3 batches the components of some layer still move; lower "
+        "model.lora.r, or take init gaussian"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (
+            {"init": "pissa_niter_16"},
+            "pissa_niter_16 changes the weights of the base, so that the adapter would fit no "
+            "other copy of it; eva also starts from principal components, and leaves the base as "
+            "it is",
+        ),
+        *(({"init": init}, f"{init} changes the weights") for init in
+          ("pissa", "olora", "corda", "loftq", "lora_ga")),
+        ({"init": False}, "PEFT's true is called default here"),
+        ({"init": "orthogonal", "r": 5}, "init orthogonal needs an even rank; r is 5"),
+        ({"init": "mica", "dora": True}, "PEFT has no init mica with dora; leave one of them out"),
+    ],
+)  # fmt: skip
+def test_initialisations_that_cannot_be_are_refused(options: Any, problem: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        LoraOptions.model_validate(options)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("init", ["orthogonal", "mica"])
+def test_initialisations_for_whole_bases_are_refused_on_quantised_ones(init: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        qlora(init=init)
+    assert (
+        f"init {init} works on bases that are not quantised; take factory lora, or init gaussian "
+        "or eva" in str(caught.value)
+    )
+
+
+def test_mica_has_no_more_directions_than_the_layers() -> None:
+    assert refusal(lora(init="mica", r=96)) == (
+        "model.lora.init mica takes r directions of each layer, and "
+        "model.layers.0.self_attn.k_proj has 64; lower model.lora.r to that"
+    )
+
+
+def test_eva_under_zero3_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepspeed, "is_deepspeed_zero3_enabled", lambda: True)
+
+    with pytest.raises(ModelError) as caught:
+        lora(init="eva").load_model(arguments(tmp_path, lora()))
+
+    assert str(caught.value) == (
+        "model.lora.init eva does not work under DeepSpeed ZeRO-3: it runs the base before ZeRO-3 "
+        "has taken it over; use ZeRO-2, or init gaussian"
+    )
+
+
+# Modules that are trained whole
+
+
+@pytest.mark.parametrize("factory", [qlora, lora], ids=["qlora", "lora"])
+@pytest.mark.parametrize("named", ["embed_tokens", "lm_head"])
+def test_embedding_and_head_that_share_weights_share_them_to_the_end(
+    tmp_path: Path, factory: Any, named: str
+) -> None:
+    made = factory(modules_to_save=(named,))
+    trainer = train(tmp_path, made)
+    model = trainer.model
+
+    head, embedding = (
+        m.weight for m in (model.get_output_embeddings(), model.get_input_embeddings())
+    )
+    before = AutoModelForCausalLM.from_pretrained(tiny_base()).get_input_embeddings().weight
+    assert torch.equal(head, embedding)
+    assert not torch.equal(embedding, before)
+    assert made.memory.trained_parameters == sum(w.numel() for w in trained(model).values())
+    trainer.save_model(str(tmp_path / "adapter"))
+    loaded = made.load_adapters({"saved": tmp_path / "adapter"})
+    assert torch.equal(logits(loaded), logits(model))
+
+
+@pytest.mark.parametrize("kind", ["qlora", "lora"])
+def test_a_head_of_its_own_is_trained_without_the_embedding(
+    tmp_path: Path, untied: str, kind: str
+) -> None:
+    adapter = LoraOptions(modules_to_save=("lm_head", "norm"))
+    made: AdapterFactory = (
+        QLoRAFactory(QLoRAOptions(base=untied, lora=adapter))
+        if kind == "qlora"
+        else LoRAFactory(LoRAFactoryOptions(base=untied, lora=adapter))
+    )
+    before = AutoModelForCausalLM.from_pretrained(untied)
+
+    model = train(tmp_path, made).model
+
+    assert torch.equal(model.get_input_embeddings().weight, before.get_input_embeddings().weight)
+    assert not torch.equal(model.get_output_embeddings().weight, before.lm_head.weight)
+    whole = {name for name in trained(model) if "lora_" not in name}
+    assert whole == {
+        "base_model.model.lm_head.modules_to_save.default.weight",
+        "base_model.model.model.norm.modules_to_save.default.weight",
+    }
+    assert made.describe()["trained_whole"] == "lm_head, model.norm"
+
+
+def test_modules_that_cannot_be_trained_whole_are_refused(tmp_path: Path) -> None:
+    assert refusal(qlora(modules_to_save=("embed_token",))) == (
+        "model.lora.modules_to_save: 'embed_token' is no module of the base; did you mean "
+        "'embed_tokens'?; common ones are embed_tokens and lm_head"
+    )
+    assert refusal(qlora(modules_to_save=("mlp",), target_modules=("q_proj",))) == (
+        "model.lora.modules_to_save: 'mlp' covers model.layers.0.mlp.gate_proj, which is "
+        "quantised, which cannot be trained; take it out, as adapters train linear layers"
+    )
+    lora(modules_to_save=("mlp",), target_modules=("q_proj",)).check()
+    assert refusal(lora(modules_to_save=("self_attn",), target_modules=("q_proj",))) == (
+        "model.lora.modules_to_save: 'self_attn' covers model.layers.0.self_attn.q_proj, which has "
+        "an adapter; take it out, as adapters train linear layers"
+    )
+    shape = {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 96}
+    GPT2LMHeadModel(GPT2Config(**shape)).save_pretrained(tmp_path)
+    options = LoRAFactoryOptions(base=str(tmp_path), lora=LoraOptions(modules_to_save=("wte",)))
+    assert refusal(LoRAFactory(options)) == (
+        "model.lora.modules_to_save names the embedding, whose weights the output head shares, and "
+        "PEFT keeps them shared where it is called embed_tokens, not 'wte'; take it out, or take "
+        "factory full"
+    )
+
+
+# Several adapters over one base
+
+OTHERS = [
+    {
+        "prompt": [{"role": "user", "content": f"Costs fell by {n}%. By how much did they fall?"}],
+        "completion": [{"role": "assistant", "content": f"{n} percent"}],
+    }
+    for n in range(20, 36)
+]
+
+
+@pytest.mark.parametrize("kind", ["qlora", "qlora in 8 bits", "lora", "lora with head"])
+def test_a_second_adapter_learns_nothing_from_the_first(
+    tmp_path: Path, untied: str, kind: str
+) -> None:
+    def factory() -> AdapterFactory:
+        match kind:
+            case "lora":
+                return lora()
+            case "lora with head":
+                adapter = LoraOptions(modules_to_save=("lm_head",))
+                return LoRAFactory(LoRAFactoryOptions(base=untied, lora=adapter))
+            case _:
+                return qlora(bits=8 if "8" in kind else 4)
+
+    alone = train(tmp_path, factory(), rows=OTHERS)
+    alone.save_model(str(tmp_path / "alone"))
+    made = factory()
+    first = train(tmp_path, made)
+    first.save_model(str(tmp_path / "first"))
+    kept = trained(first.model)
+
+    made.add_adapter(first.model, "second", seed=7)
+    second = train(tmp_path, made, model=first.model, rows=OTHERS)
+
+    assert second.model.active_adapter == "second"
+    found = {name.replace(".second.", ".default."): w for name, w in trained(second.model).items()}
+    assert same(found, trained(alone.model))
+    assert all(torch.equal(w, frozen(second.model)[name]) for name, w in kept.items())
+
+    second.model.save_pretrained(str(tmp_path / "both"))
+    folders = {"first": tmp_path / "both", "second": tmp_path / "both" / "second"}
+    both = made.load_adapters(folders)
+    alone_logits = {
+        name: logits(factory().load_adapters({"x": tmp_path / folder}))
+        for name, folder in (("first", "first"), ("second", "alone"))
+    }
+    for name in ("first", "second", "first"):
+        both.set_adapter(name)
+        assert torch.equal(logits(both), alone_logits[name])
+    assert not torch.equal(*alone_logits.values())
+
+
+def test_what_is_no_adapter_of_this_base_is_refused(tmp_path: Path, untied: str) -> None:
+    made = lora()
+    other = LoRAFactory(LoRAFactoryOptions(base=untied))
+    other.load_model(arguments(tmp_path, other)).save_pretrained(str(tmp_path / "other"))
+
+    def problem(folders: dict[str, Path]) -> str:
+        with pytest.raises(ModelError) as caught:
+            made.load_adapters(folders)
+        return str(caught.value)
+
+    assert problem({}) == "no adapter was named; give at least one name with its folder"
+    tying = lora(modules_to_save=("embed_tokens",))
+    tied = tying.load_model(arguments(tmp_path, tying))
+    tied.save_pretrained(str(tmp_path / "tied"))
+    only_first = (
+        "adapter 'b' trains an embedding whose weights the output head shares, and PEFT keeps them "
+        "shared in the first adapter of a model alone; make it the first, give it a base of its "
+        "own, or leave model.lora.modules_to_save out"
+    )
+    assert problem({"a": tmp_path / "tied", "b": tmp_path / "tied"}) == only_first
+    with pytest.raises(ModelError) as caught:
+        tying.add_adapter(tied, "b", seed=1)
+    assert str(caught.value) == only_first
+    assert problem({"a": tmp_path}) == (
+        f"{tmp_path} holds no adapter_config.json; name the folder that a run saved its adapter "
+        "in, such as runs/NAME/adapter"
+    )
+    assert problem({"a": tmp_path / "other"}) == (
+        f"adapter {tmp_path / 'other'} was trained on {untied}, and the base here is tiny; load it "
+        "over its own base, or correct base_model_name_or_path in "
+        f"{tmp_path / 'other' / 'adapter_config.json'} if they are the same"
+    )
+    model = made.load_model(arguments(tmp_path, made))
+    with pytest.raises(ModelError) as caught:
+        made.add_adapter(model, "default", seed=1)
+    assert str(caught.value) == (
+        "the model has an adapter named 'default' already; take another name, or "
+        "model.delete_adapter() first"
+    )
