@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finqa_sft.documents import Document, Paragraph, Question, Table, Turn
+from finqa_sft.documents import SCALES, Document, Paragraph, Question, Scale, Table, Turn
 from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
 from finqa_sft.formatters.base import Formatter
 from finqa_sft.formatters.budget import bare_document, fit_document
@@ -114,7 +114,41 @@ def test_parse_reads_every_completion_back(formatter: Formatter) -> None:
         if isinstance(formatter, ProgramFormatter) and question.program:
             assert (prediction.program, prediction.answer) == (question.program, None)
         else:
-            assert (prediction.program, prediction.answer) == (None, text)
+            value, _, scale = text.partition("\nscale: ")
+            assert (prediction.program, prediction.answer) == (None, value)
+            assert prediction.scale == scale
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_scale_stands_under_the_answer_and_is_read_back(scale: Scale) -> None:
+    formatter = AnswerFormatter()
+    for question in (
+        CHANGE,
+        replace(LOOKUP, answer="5.8 million"),
+        replace(LOOKUP, answer="percent"),
+    ):
+        scaled = replace(question, scale=scale)
+        plain = formatter.completion(replace(question, scale=""))[0]["content"]
+        text = formatter.completion(scaled)[0]["content"]
+        assert text == (f"{plain}\nscale: {scale}" if scale else plain)
+        prediction = formatter.parse(text)
+        assert (prediction.answer, prediction.scale) == (plain, scale)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "scale"),
+    [
+        ("12.5\n\nscale: million\nmore", "12.5", "million"),
+        ("12.5\nscale: millionth", "12.5", ""),
+        ("12.5\nscale: dozen", "12.5", ""),
+        ("scale: million", "scale: million", ""),
+    ],
+)
+def test_a_scale_is_read_from_the_line_under_the_answer_alone(
+    text: str, answer: str, scale: str
+) -> None:
+    prediction = AnswerFormatter().parse(text)
+    assert (prediction.answer, prediction.scale) == (answer, scale)
 
 
 @given(st.text())

@@ -1,14 +1,23 @@
-"""The formatter `answer`: the completion is the answer itself."""
+"""The formatter `answer`: the completion is the answer itself, with its scale."""
 
 from __future__ import annotations
 
 from finqa_sft.documents import Document, Question
 from finqa_sft.formatters.base import Message, Prediction
-from finqa_sft.formatters.chat import ChatOptions, chat_prompt, generated_text, value_text
+from finqa_sft.formatters.chat import (
+    ChatOptions,
+    chat_prompt,
+    generated_text,
+    split_scale,
+    value_text,
+    with_scale,
+)
 
 SYSTEM = (
     "You answer questions about a page of a financial report. Give the answer alone: a number, a "
-    "short phrase from the page, or yes or no. Write no explanation."
+    "short phrase from the page, or yes or no. Write no explanation. Where the page gives the "
+    "number in thousands, millions, billions or percent, say so on a second line, as in "
+    "scale: million."
 )
 
 
@@ -28,11 +37,12 @@ class AnswerFormatter:
         return chat_prompt(question, document=document, system=self._options.system or SYSTEM)
 
     def completion(self, question: Question) -> list[Message]:
-        """The answer on one line."""
-        text = value_text(question, value=self._options.value)
+        """The answer on one line, and its scale, if it has one, on the next."""
+        text = with_scale(value_text(question, value=self._options.value), question.scale)
         return [{"role": "assistant", "content": text}]
 
     def parse(self, completion: str) -> Prediction:
         """The first line is the answer; an empty completion states none."""
         text = generated_text(completion)
-        return Prediction(text=text, answer=text.partition("\n")[0].strip() or None)
+        line, scale = split_scale(text)
+        return Prediction(text=text, answer=line or None, scale=scale)

@@ -36,7 +36,8 @@ class Formatter(Protocol):
     """Turns a question into messages, and a completion into a prediction.
 
     `parse` is the inverse of `completion`: for every question,
-    `parse(completion(question)[0]["content"])` gives back the answer or program that was written.
+    `parse(completion(question)[0]["content"])` gives back the answer or program that was written,
+    and its scale where the completion states one.
     """
 
     def prompt(self, question: Question, *, document: Document) -> list[Message]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field
 
-from finqa_sft.documents import Document, Question
+from finqa_sft.documents import SCALES, Document, Question, Scale
 from finqa_sft.formatters.base import Message
 from finqa_sft.formatters.linearize import document_text
 from finqa_sft.options import Options
 
+_SCALE_LINE = re.compile(rf"scale: ({'|'.join(filter(None, SCALES))})\b")
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
@@ -52,6 +53,18 @@ def value_text(question: Question, *, value: Literal["executed", "written"]) -> 
     if value == "written" or executed is None:
         return " ".join(question.answer.split())
     return executed if isinstance(executed, str) else number_text(executed)
+
+
+def with_scale(text: str, scale: Scale) -> str:
+    """A one-line answer, and under it the scale that it is in, if it is in one."""
+    return f"{text}\nscale: {scale}" if scale else text
+
+
+def split_scale(text: str) -> tuple[str, Scale]:
+    """The first line of a completion, and the scale that the line under it states."""
+    line, _, rest = text.partition("\n")
+    found = _SCALE_LINE.match(rest.strip())
+    return line.strip(), cast(Scale, found[1]) if found else ""
 
 
 def number_text(number: float) -> str:

@@ -22,7 +22,10 @@ class ProgramOptions(ChatOptions):
 
 
 class ProgramFormatter:
-    """Teaches FinQA's flat program, and a bare value where a question has no program."""
+    """Teaches FinQA's flat program, and a bare value where a question has no program.
+
+    Scales are not taught: a program computes in the unit of the page.
+    """
 
     def __init__(self, options: ProgramOptions | None = None) -> None:
         """Take the options; all have defaults."""
