@@ -36,14 +36,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     parser.add_argument("--rows", type=int, default=12, help="rows of the file to read")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--max-length", type=int, default=384, help="tokens a row")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--max-length", type=int, default=320, help="tokens a row")
     arguments = parser.parse_args()
     overrides = [
         f"formatter.max_length={arguments.max_length}",
         f"trainer.max_steps={arguments.steps}",
         "trainer.per_device_train_batch_size=2",
-        "trainer.gradient_accumulation_steps=2",
+        "trainer.gradient_accumulation_steps=1",
         "trainer.warmup_steps=3",
         "trainer.logging_steps=1",
         "trainer.save_strategy=no",
