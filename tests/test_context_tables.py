@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from finqa_sft.documents import Document, Paragraph, Question, Table
 from finqa_sft.formatters.linearize import document_text
 from finqa_sft.readers.context import Register, fingerprint, parse_context
-from finqa_sft.readers.files import RowProblem
+from finqa_sft.readers.values import RowProblem
 
 CELLS = st.text("Net income|\\-$(1,234)%年净利润 ", max_size=12).map(str.strip)
 LABELS = CELLS.filter(lambda cell: cell.strip(":-"))

@@ -253,7 +253,7 @@ def test_columns_that_only_some_json_rows_have_are_found(tmp_path: Path) -> None
         ({"question": ""}, "field 'question': empty; expected text"),
         ({"answer": None}, "field 'answer': empty; expected text"),
         ({"answer": float("nan")}, "field 'answer': empty; expected text"),
-        ({"answer": float("inf")}, "field 'answer': a number; expected text"),
+        ({"answer": float("inf")}, "field 'answer': a number that is not finite; expected text"),
         ({"answer": ["1", "2"]}, "field 'answer': a list; expected text"),
         ({"context": " \n "}, "field 'context': empty; expected text"),
         ({"context": ["", None]}, "field 'context': empty; expected text"),
@@ -272,7 +272,7 @@ def test_a_bad_cell_names_its_column(tmp_path: Path, changes: dict[str, Any], me
 
 def test_a_json_row_without_a_column_is_refused(tmp_path: Path) -> None:
     row = {"question": "?", "context": "c"}
-    assert problem(tmp_path, row) == "train.jsonl row 2, field 'answer': missing"
+    assert problem(tmp_path, row) == ("train.jsonl row 2, field 'answer': missing; expected text")
 
 
 def test_a_json_row_that_is_no_object_is_refused(tmp_path: Path) -> None:
@@ -323,15 +323,16 @@ def test_a_cell_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) -> None
 def test_a_column_that_is_not_there_is_named_with_its_nearest_neighbour(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "questions,context,label\n?,c,1\n")
     assert refusal(path) == (
-        "a.csv: no column 'question'; there are questions, context, label; did you mean "
+        "a.csv: no column 'question'; there are 'questions', 'context', 'label'; did you mean "
         "'questions'?"
     )
     assert refusal(path, question="questions") == (
-        "a.csv: no column 'answer'; there are questions, context, label; set 'answer' to the "
-        "column to use"
+        "a.csv: no column 'answer'; there are 'questions', 'context', 'label'; set 'answer' to "
+        "the column to use"
     )
     assert refusal(path, question="questions", answer="label", program="contxt") == (
-        "a.csv: no column 'contxt'; there are questions, context, label; did you mean 'context'?"
+        "a.csv: no column 'contxt'; there are 'questions', 'context', 'label'; did you mean "
+        "'context'?"
     )
 
 
@@ -462,8 +463,8 @@ def test_a_hub_data_set_is_read_by_split_and_revision(monkeypatch: pytest.Monkey
     with pytest.raises(DataError) as caught:
         list(ColumnsReader(options.model_copy(update={"answer": "anser"})))
     assert str(caught.value) == (
-        "owner/name (test): no column 'anser'; there are question, context, answer, extra; did you "
-        "mean 'answer'?"
+        "owner/name (test): no column 'anser'; there are 'question', 'context', 'answer', 'extra'; "
+        "did you mean 'answer'?"
     )
 
 

@@ -182,11 +182,10 @@ def test_a_file_of_splits_gives_the_one_that_is_named_or_the_only_one(tmp_path: 
     ("value", "message"),
     [
         ([], "dev.json: an empty list; expected rows"),
-        ("text", "dev.json: text; expected a list of rows"),
+        ("text", "dev.json: text at the top level; expected a list of rows"),
         (
             [{"id": "1", "qa": {}}],
-            "dev.json: row 1 has neither 'annotation' nor 'dialogue', so this is not ConvFinQA; "
-            "use reader: finqa",
+            "dev.json: row 1 has 'qa' and looks like FinQA, not ConvFinQA; use reader: finqa",
         ),
         (
             [changed(annotation__cur_dial=["what was revenue in 2016?"])],
@@ -239,7 +238,7 @@ def test_json_lines_are_read_line_by_line(tmp_path: Path) -> None:
         ),
         ({"annotation": None}, "field 'annotation': null; expected an object"),
         ({"annotation": ...}, "field 'annotation': missing; expected an object"),
-        ({"id": ...}, "field 'id': missing"),
+        ({"id": ...}, "field 'id': missing; expected text"),
         ({"table": ...}, "field 'table': missing; expected a list"),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_document_id_is_the_same_in_every_run(tmp_path: Path) -> None:
         ({"evidence": ["text"]}, "field 'evidence[0]': text; expected an object"),
         (
             {"evidence": [DIVIDEND, {"evidence_page_num": 5}]},
-            "field 'evidence[1].evidence_text': missing",
+            "field 'evidence[1].evidence_text': missing; expected text",
         ),
         ({"company": ""}, "field 'company': empty; expected text"),
         ({"doc_name": None}, "field 'doc_name': empty; expected text"),
@@ -132,8 +132,8 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(tmp_path, {"question": "?", "context": "c", "answer": "a"})
     assert str(caught.value) == (
-        f"{tmp_path / 'bench.jsonl'}: row 1 has no 'financebench_id', so this is not FinanceBench; "
-        "for plain columns use reader: columns"
+        f"{tmp_path / 'bench.jsonl'}: row 1 has 'question' and looks like plain columns, not "
+        "FinanceBench; use reader: columns"
     )
 
 

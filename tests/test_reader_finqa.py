@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from finqa_sft.documents import Document, Evidence, Paragraph, Question, Table
 from finqa_sft.errors import DataError
 from finqa_sft.readers.base import BadRow
-from finqa_sft.readers.files import RowProblem
 from finqa_sft.readers.finqa import FinqaOptions, FinqaReader, program_text
+from finqa_sft.readers.values import RowProblem
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "finqa"
 
@@ -170,18 +170,18 @@ def test_tokens_that_join_to_no_program_are_refused() -> None:
         ),
         ({"qa__answer": ["5", "6"]}, "field 'qa.answer': a list; expected text"),
         ({"qa__question": "  "}, "field 'qa.question': empty; expected text"),
-        ({"qa__question": ...}, "field 'qa.question': missing"),
+        ({"qa__question": ...}, "field 'qa.question': missing; expected text"),
         (
             {"qa__question": "\ud83d"},
             "field 'qa.question': half a surrogate pair; expected valid Unicode text",
         ),
         ({"qa": None}, "field 'qa': null; expected an object with question and answer"),
         ({"qa": ...}, "field 'qa': missing; expected an object with question and answer"),
-        ({"id": ...}, "field 'id': missing"),
+        ({"id": ...}, "field 'id': missing; expected text"),
         ({"pre_text": "one text"}, "field 'pre_text': text; expected a list"),
         ({"post_text": ...}, "field 'post_text': missing; expected a list"),
-        ({"table": ["a | b"]}, "field 'table': row 0 is text; expected a list of cells"),
-        ({"table": [[{}]]}, "field 'table': an object; expected text"),
+        ({"table": ["a | b"]}, "field 'table[0]': text; expected a list of cells"),
+        ({"table": [[{}]]}, "field 'table[0][0]': an object; expected text"),
         ({"qa__exe_ans": "n/a"}, "field 'qa.exe_ans': 'n/a'; expected a number, yes or no"),
         ({"qa__exe_ans": "inf"}, "field 'qa.exe_ans': 'inf'; expected a number, yes or no"),
         (
@@ -285,7 +285,8 @@ def test_files_are_one_path_or_a_list_relative_to_the_recipe() -> None:
     [
         (
             {"paragraphs": [], "table": {}, "questions": []},
-            "train.json: row 1 has 'questions' and looks like TAT-QA, not FinQA; use reader: tatqa",
+            "train.json: row 1 has 'paragraphs' and looks like TAT-QA, not FinQA; use reader: "
+            "tatqa",
         ),
         (
             ROW | {"annotation": {"dialogue_break": []}},
@@ -378,8 +379,9 @@ def test_an_unusable_file_is_refused_with_place_and_remedy(
 
 
 def test_json_nested_past_reason_is_refused(tmp_path: Path) -> None:
-    message = refusal(written(tmp_path, "[" * 200_000))
-    assert message.startswith("train.json: JSON that cannot be read (")
+    assert refusal(written(tmp_path, "[" * 200_000)) == (
+        "train.json:1:2: lists or objects nested too deeply to be read; write flat rows"
+    )
 
 
 def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_header_rows_have_no_label_or_follow_titles(rows: list[list[str]], heade
             "field 'answer': 'a | b' holds '|', which separates spans; write it out",
         ),
         ({"question": ""}, "field 'question': empty; expected text"),
-        ({"uid": ...}, "field 'uid': missing"),
+        ({"uid": ...}, "field 'uid': missing; expected text"),
         (
             {"answer_type": "guess"},
             "field 'answer_type': 'guess'; expected span, multi-span, arithmetic, count",
@@ -178,9 +178,9 @@ def test_a_bad_question_names_field_and_problem(
         ({"table": None}, "field 'table': null; expected an object with 'uid' and 'table'"),
         (
             {"table": {"uid": "t", "table": ["a"]}},
-            "field 'table.table': row 0 is text; expected a list of cells",
+            "field 'table.table[0]': text; expected a list of cells",
         ),
-        ({"table": {"table": [["a"]]}}, "field 'table.uid': missing"),
+        ({"table": {"table": [["a"]]}}, "field 'table.uid': missing; expected text"),
         ({"paragraphs": ["text"]}, "field 'paragraphs': text in the list; expected an object"),
         (
             {"paragraphs": [{"order": "1"}]},
@@ -209,7 +209,7 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(tmp_path, {"id": "1", "qa": {}})
     assert str(caught.value) == (
-        f"{tmp_path / 'dev.json'}: row 1 has no 'questions', so this is not TAT-QA; use reader: "
+        f"{tmp_path / 'dev.json'}: row 1 has 'qa' and looks like FinQA, not TAT-QA; use reader: "
         "finqa"
     )
 

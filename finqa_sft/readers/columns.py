@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, TypeAlias, cast
@@ -17,27 +18,23 @@ from finqa_sft.errors import DataError
 from finqa_sft.options import Options
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.context import Register, fingerprint, parse_context
-from finqa_sft.readers.files import (
-    JSON_LINES,
-    Files,
-    RowProblem,
-    as_text,
-    check_file,
-    did_you_mean,
-    json_rows,
-    kind,
-    required_text,
-    text_lines,
-)
+from finqa_sft.readers.files import CHUNK, Files, check_file, did_you_mean, text_lines
 from finqa_sft.readers.finqa import program_text
+from finqa_sft.readers.json_files import JSON_LINES, json_rows
+from finqa_sft.readers.rows import layout_of, read_each
+from finqa_sft.readers.values import Row, RowProblem, as_text, kind, required_text
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SUFFIXES = (*_DELIMITERS, ".json", *JSON_LINES, ".parquet")
 _ROLES = ("question", "context", "answer", "document", "program", "scale", "id")
 _ROWS_FOR_COLUMNS = 100
+_CHARACTERS_FOR_COLUMNS = 4_000_000
+_BYTES_AT_ONCE = 4 * 2**20
+_COLUMNS_SHOWN = 20
+_LONGEST_CELL = 2**25
+_AN_OBJECT = "an object with a key for each column"
 
 ColumnName: TypeAlias = Annotated[str, Field(min_length=1)]
-Row: TypeAlias = Mapping[str, object]
 
 
 class ColumnsOptions(Options):
@@ -110,7 +107,7 @@ class _Source:
     name: str
     label: str
     columns: tuple[str, ...]
-    rows: Iterator[Row | RowProblem]
+    rows: Iterator[object]
 
 
 class ColumnsReader:
@@ -135,17 +132,12 @@ class ColumnsReader:
         asked: Counter[str] = Counter()
         for source in self._sources():
             columns = self._columns(source)
-            number = 0
-            for number, row in enumerate(source.rows, start=1):
-                label = f"{source.label} row {number}"
-                try:
-                    question = _question(row, columns, register=register, asked=asked, source=label)
-                except RowProblem as problem:
-                    yield problem.at(label)
-                else:
-                    yield question
-            if not number:
-                raise DataError(f"{source.name}: no rows; expected at least one")
+            yield from read_each(
+                _some(source),
+                label=source.label,
+                expected=_AN_OBJECT,
+                questions=partial(_questions, columns=columns, register=register, asked=asked),
+            )
 
     def _sources(self) -> Iterator[_Source]:
         options = self._options
@@ -165,23 +157,38 @@ class ColumnsReader:
         columns: dict[str, str] = {role: name for role, name in names.items() if name}
         for role, name in columns.items():
             if name not in source.columns:
-                remedy = did_you_mean(name, source.columns) or f"set {role!r} to the column to use"
-                there = ", ".join(source.columns)
-                raise DataError(f"{source.name}: no column {name!r}; there are {there}; {remedy}")
+                there = ", ".join(map(repr, source.columns[:_COLUMNS_SHOWN]))
+                raise DataError(
+                    f"{source.name}: no column {name!r}; there are {there}; "
+                    f"{_remedy(role, name, source.columns)}"
+                )
         free = set(source.columns).difference(columns.values())
         return columns | {role: role for role in names if role not in columns and role in free}
 
 
-def _question(
-    row: Row | RowProblem,
-    columns: Mapping[str, str],
-    *,
-    register: Register,
-    asked: Counter[str],
-    source: str,
-) -> Question:
-    if isinstance(row, RowProblem):
-        raise row
+def _remedy(role: str, name: str, columns: Collection[str]) -> str:
+    """What to do where a role's column is not there."""
+    remedy = did_you_mean(name, columns) or f"set {role!r} to the column to use"
+    layout = layout_of(columns)
+    if layout is None or layout.reader == "columns":
+        return remedy
+    return f"{remedy}; for {layout.name} use reader: {layout.reader}"
+
+
+def _some(source: _Source) -> Iterator[object]:
+    """The rows of a source, of which there must be some."""
+    empty = True
+    for row in source.rows:
+        empty = False
+        yield row
+    if empty:
+        raise DataError(f"{source.name}: no rows; expected at least one")
+
+
+def _questions(
+    row: Row, source: str, *, columns: Mapping[str, str], register: Register, asked: Counter[str]
+) -> Iterator[Question]:
+    """The question of a row; `asked` counts those of each document."""
     text = required_text(row, columns["question"])
     answer = required_text(row, columns["answer"])
     blocks = _blocks(row, columns["context"])
@@ -200,7 +207,7 @@ def _question(
         source=source,
     )
     asked[name] += 1
-    return register.enter(
+    yield register.enter(
         question, document_field=document or columns["context"], id_field=columns.get("id", "row")
     )
 
@@ -247,7 +254,7 @@ def _open(path: Path, wanted: Collection[str]) -> _Source:
     return _Source(name=str(path), label=path.name, columns=tuple(columns), rows=rows)
 
 
-def _csv(path: Path, delimiter: str) -> tuple[list[str], Iterator[Row | RowProblem]]:
+def _csv(path: Path, delimiter: str) -> tuple[list[str], Iterator[object]]:
     lines = _cells(path, delimiter)
     header = [name.strip() for name in next(lines, [])]
     if not header:
@@ -261,7 +268,7 @@ def _csv(path: Path, delimiter: str) -> tuple[list[str], Iterator[Row | RowProbl
     if twice:
         raise DataError(f"{path}: the column {twice[0]!r} stands twice; rename one of them")
 
-    def rows() -> Iterator[Row | RowProblem]:
+    def rows() -> Iterator[object]:
         for cells in lines:
             if len(cells) == len(header):
                 yield dict(zip(header, cells, strict=True))
@@ -276,17 +283,21 @@ def _csv(path: Path, delimiter: str) -> tuple[list[str], Iterator[Row | RowProbl
 
 
 def _cells(path: Path, delimiter: str) -> Iterator[list[str]]:
-    # Contexts are longer than the module's default limit of 128 KiB a cell; a C long bounds it.
-    csv.field_size_limit(2**31 - 1)
+    # The module's own limit of 128 KiB a cell is too low for contexts. Without any, a quote left
+    # open would take the rest of the file into memory.
+    csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(text_lines(path), delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
+            remedy = "is a quote left open?"
+            if "new-line character" in str(error):
+                remedy = "save the file with line feeds at the ends of its lines"
             raise DataError(
-                f"{path}: the row that begins in line {line} cannot be read ({error}); is a quote "
-                "left open?"
+                f"{path}: the row that begins in line {line} cannot be read ({_cause(error)}); "
+                f"{remedy}"
             ) from error
         if cells is None:
             return
@@ -294,24 +305,27 @@ def _cells(path: Path, delimiter: str) -> Iterator[list[str]]:
             yield cells
 
 
-def _json(path: Path) -> tuple[list[str], Iterator[Row | RowProblem]]:
+def _json(path: Path) -> tuple[list[str], Iterator[object]]:
     values = json_rows(path)
-    first = list(islice(values, _ROWS_FOR_COLUMNS))
+    first = list(_first(values))
     columns = list(dict.fromkeys(key for row in first if isinstance(row, dict) for key in row))
     if not columns:
-        raise DataError(
-            f"{path}: row 1 is {kind(first[0])}; expected an object with a key for each column"
-        )
-    return columns, map(_record, chain(first, values))
+        raise DataError(f"{path}: row 1 is {kind(first[0])}; expected {_AN_OBJECT}")
+    return columns, chain(first, values)
 
 
-def _record(value: object) -> Row | RowProblem:
-    if isinstance(value, dict | RowProblem):
-        return value
-    return RowProblem("row", f"{kind(value)}; expected an object with a key for each column")
+def _first(values: Iterator[object]) -> Iterator[object]:
+    """The rows that columns are looked for in: not many, and not much text."""
+    characters = 0
+    for row in islice(values, _ROWS_FOR_COLUMNS):
+        yield row
+        if isinstance(row, dict):
+            characters += sum(len(cell) for cell in row.values() if isinstance(cell, str))
+        if characters > _CHARACTERS_FOR_COLUMNS:
+            return
 
 
-def _parquet(path: Path, wanted: Collection[str]) -> tuple[list[str], Iterator[Row | RowProblem]]:
+def _parquet(path: Path, wanted: Collection[str]) -> tuple[list[str], Iterator[object]]:
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
@@ -319,23 +333,24 @@ def _parquet(path: Path, wanted: Collection[str]) -> tuple[list[str], Iterator[R
 
     def damaged(error: Exception) -> DataError:
         return DataError(
-            f"{path}: no Parquet file, or a damaged one ({_first_line(error)}); write it again"
+            f"{path}: no Parquet file, or a damaged one ({_cause(error)}); write it again"
         )
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        # Without a buffer a group of rows is read as a whole, and a file may be one group.
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=CHUNK, pre_buffer=False)
     except (pyarrow.ArrowException, OSError) as error:
         raise damaged(error) from error
     columns: list[str] = file.schema_arrow.names
+    columns_read = [name for name in columns if name in wanted]
+    at_once = max(1, min(256, _BYTES_AT_ONCE * file.metadata.num_rows // path.stat().st_size))
 
-    def rows() -> Iterator[Row | RowProblem]:
+    def rows() -> Iterator[object]:
         try:
             with file:
-                for batch in file.iter_batches(
-                    batch_size=256, columns=[name for name in columns if name in wanted]
-                ):
+                for batch in file.iter_batches(batch_size=at_once, columns=columns_read):
                     yield from batch.to_pylist()
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise damaged(error) from error
 
     return columns, rows()
@@ -349,7 +364,7 @@ def _hub(options: ColumnsOptions, name: str, wanted: Collection[str]) -> _Source
         data = datasets.load_dataset(name, options.subset, revision=options.revision, split=split)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"{name}: the data set cannot be loaded ({_first_line(error)}); check its name, subset "
+            f"{name}: the data set cannot be loaded ({_cause(error)}); check its name, subset "
             f"and split, and the network; 'files' ({', '.join(_SUFFIXES)}) need none"
         ) from error
     columns: list[str] = data.column_names
@@ -359,5 +374,7 @@ def _hub(options: ColumnsOptions, name: str, wanted: Collection[str]) -> _Source
     )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _cause(error: Exception) -> str:
+    """The first line of another library's message, without characters that do not print."""
+    line = str(error).strip().partition("\n")[0]
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

@@ -7,10 +7,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from itertools import groupby
+from itertools import chain, groupby
+from sys import getsizeof
 
 from finqa_sft.documents import Block, Document, Paragraph, Question, Table
-from finqa_sft.readers.files import RowProblem
+from finqa_sft.readers.values import RowProblem
 
 _PIPE = re.compile(r"(?<!\\)\|")
 _RULE = re.compile(r":?-+:?")
@@ -103,14 +104,16 @@ class Register:
     """What a reader has met since it began: question ids, and the content of every document.
 
     Questions of one document share one object while it is among the recent ones; of older documents
-    only a fingerprint is kept.
+    only a fingerprint is kept. So memory grows with the number of questions and documents, by an id
+    and a source for each, and not with their text.
     """
 
-    def __init__(self, *, recent: int = 256) -> None:
-        """Keep `recent` documents."""
+    def __init__(self, *, recent: int = 16 * 2**20) -> None:
+        """Hold the last documents, up to `recent` bytes of text, and always the very last."""
         self._limit = recent
+        self._held = 0
         self._recent: dict[str, Document] = {}
-        self._contents: dict[str, tuple[str, str]] = {}
+        self._known: dict[str, tuple[str, str | None, str]] = {}
         self._ids: dict[str, str] = {}
 
     def enter(self, question: Question, *, document_field: str, id_field: str) -> Question:
@@ -122,7 +125,8 @@ class Register:
             id_field: The field that the question's id comes from.
 
         Raises:
-            RowProblem: The question's id was met before, or the document's with other content.
+            RowProblem: The question's id was met before, or the document's with other content or
+                another company.
         """
         if question.id in self._ids:
             raise RowProblem(
@@ -139,14 +143,34 @@ class Register:
         if recent == document:
             return recent
         content = fingerprint(document.blocks)
-        known, first = self._contents.setdefault(document.id, (content, source))
-        if known != content:
+        known = self._known.setdefault(document.id, (content, document.company, source))
+        if known[0] != content:
             raise RowProblem(
                 field,
-                f"document {document.id!r} has another context in {first}; give each context a "
+                f"document {document.id!r} has another context in {known[2]}; give each context a "
                 "document id of its own",
             )
-        self._recent[document.id] = document
-        if len(self._recent) > self._limit:
-            del self._recent[next(iter(self._recent))]
+        if known[1] != document.company:
+            raise RowProblem(
+                "company",
+                f"{document.company!r}, but {known[1]!r} for the same document in {known[2]}; "
+                "write one of them in both",
+            )
+        self._hold(document)
         return document
+
+    def _hold(self, document: Document) -> None:
+        """Put a document among the recent ones, and forget the oldest where they are too many."""
+        self._recent[document.id] = document
+        self._held += _text_bytes(document)
+        while self._held > self._limit and len(self._recent) > 1:
+            self._held -= _text_bytes(self._recent.pop(next(iter(self._recent))))
+
+
+def _text_bytes(document: Document) -> int:
+    """Bytes of memory that a document's texts and cells take."""
+    texts = (
+        (block.text,) if isinstance(block, Paragraph) else chain.from_iterable(block.rows)
+        for block in document.blocks
+    )
+    return sum(map(getsizeof, chain.from_iterable(texts)))

@@ -8,42 +8,43 @@ layout is that of a third party's edition of the same conversations: keys `doc`,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from pydantic import Field
 
-from finqa_sft.documents import Block, Document, Paragraph, Question, Table, Turn
+from finqa_sft.documents import Block, Paragraph, Question, Table, Turn
 from finqa_sft.errors import DataError
 from finqa_sft.options import Options
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.context import Register
-from finqa_sft.readers.files import (
-    JSON_LINES,
-    Files,
-    RowProblem,
-    as_text,
-    did_you_mean,
-    json_rows,
-    kind,
-    read_json,
-    required_text,
-)
+from finqa_sft.readers.files import Files, did_you_mean
 from finqa_sft.readers.finqa import (
     executed_answer,
     page_blocks,
+    page_document,
     page_table,
     program_text,
-    text_list,
     written_program,
 )
-
-Row: TypeAlias = Mapping[str, object]
+from finqa_sft.readers.json_files import JSON_LINES, JsonText, json_lines, list_rows, opened_json
+from finqa_sft.readers.rows import read_files
+from finqa_sft.readers.values import (
+    Row,
+    RowProblem,
+    as_text,
+    filled_text,
+    kind,
+    required_list,
+    required_object,
+    required_text,
+    text_list,
+)
 
 _PREFIX = re.compile(r"^(Single|Double)_")
-_ROW_OF_PAGE = re.compile(r"-\d+$")
 _NUMBER = re.compile(r"(const_m?)?-?\s?[\d.,]*\d[\d.,]*\s?%?")
 
 
@@ -105,79 +106,74 @@ class ConvfinqaReader:
                 lacks the split.
         """
         register = Register()
-        for path in self._options.files:
-            for number, row in enumerate(_rows(path, split=self._options.split), start=1):
-                if number == 1:
-                    _refuse_other_layouts(path, row)
-                source = f"{path.name} row {number}"
-                try:
-                    yield from _entered(_conversation(row, source=source), register)
-                except RowProblem as problem:
-                    yield problem.at(source)
+
+        def questions(row: Row, source: str) -> list[Question]:
+            turns = _conversation(row, source=source)
+            return [register.enter(turn, document_field="id", id_field="id") for turn in turns]
+
+        rows = partial(_rows, split=self._options.split)
+        return read_files(self._options.files, reader="convfinqa", questions=questions, rows=rows)
 
 
-def _rows(path: Path, *, split: str | None) -> Iterable[object]:
-    """The rows of a file, or of one split in it."""
-    value = None if path.suffix.lower() in JSON_LINES else read_json(path)
-    if not isinstance(value, dict):
-        if split is not None:
-            raise DataError(f"{path}: holds no splits; leave out 'split'")
-        return json_rows(path) if value is None else _list_of_rows(path, value, what="")
-    names = ", ".join(map(repr, value)) or "none"
-    if split is None and len(value) != 1:
+def _rows(path: Path, *, split: str | None) -> Iterator[object]:
+    """The rows of a file, or of one split in it, which are no single turns."""
+    for number, row in enumerate(_rows_of_split(path, split), start=1):
+        annotation = row.get("annotation") if number == 1 and isinstance(row, dict) else None
+        if isinstance(annotation, dict) and "cur_dial" in annotation:
+            raise DataError(
+                f"{path}: row 1 is a single turn; use the conversation file instead, which has the "
+                "same turns (train.json in place of train_turn.json)"
+            )
+        yield row
+
+
+def _rows_of_split(path: Path, split: str | None) -> Iterator[object]:
+    """The rows of a file that is a list or lines, or of a split in a file that is an object."""
+    is_lines = path.suffix.lower() in JSON_LINES
+    text = None if is_lines else opened_json(path)
+    if text and text.peek() == "{":
+        yield from _named_rows(path, text, split)
+    elif split is not None:
+        raise DataError(f"{path}: holds no splits; leave out 'split'")
+    else:
+        yield from list_rows(path, text) if text else json_lines(path)
+
+
+def _named_rows(path: Path, text: JsonText, split: str | None) -> Iterator[object]:
+    """The rows of the split, or of the only one; the other values are passed over."""
+    names: list[str] = []
+    found = "an empty list"
+    for name in text.names():
+        names.append(name)
+        if name != (names[0] if split is None else split):
+            text.skip()
+        elif text.peek() == "[":
+            for row in text.items():
+                found = ""
+                yield row
+        else:
+            found = kind(text.value())
+    text.end()
+    known = ", ".join(map(repr, names)) or "none"
+    if split is None and len(names) != 1:
         raise DataError(
-            f"{path}: an object with the keys {names} at the top level; expected a list of rows, "
+            f"{path}: an object with the keys {known} at the top level; expected a list of rows, "
             "or set 'split' to one of the keys"
         )
-    name = split if split is not None else next(iter(value))
-    if name not in value:
-        raise DataError(f"{path}: no split {name!r}; {did_you_mean(name, value) or f'has {names}'}")
-    return _list_of_rows(path, value[name], what=f"the split {name!r} is ")
+    if split is not None and split not in names:
+        remedy = did_you_mean(split, names) or f"has {known}"
+        raise DataError(f"{path}: no split {split!r}; {remedy}")
+    if found:
+        name = split or names[0]
+        raise DataError(f"{path}: the split {name!r} is {found}; expected a list of rows")
 
 
-def _list_of_rows(path: Path, value: object, *, what: str) -> list[object]:
-    if not isinstance(value, list):
-        raise DataError(f"{path}: {what}{kind(value)}; expected a list of rows")
-    if not value:
-        raise DataError(f"{path}: {what}an empty list; expected rows")
-    return value
-
-
-def _refuse_other_layouts(path: Path, row: object) -> None:
-    """Refuse a first row that is another data set's, or a single turn of the official files."""
-    if not isinstance(row, dict):
-        return
-    annotation = row.get("annotation")
-    if isinstance(annotation, dict) and "cur_dial" in annotation:
-        raise DataError(
-            f"{path}: row 1 is a single turn; use the conversation file instead, which has the "
-            "same turns (train.json in place of train_turn.json)"
-        )
-    if not row.keys() & {_OFFICIAL.section, _CLEANED.section}:
-        remedy = "; use reader: finqa" if "qa" in row else ""
-        raise DataError(
-            f"{path}: row 1 has neither {_OFFICIAL.section!r} nor {_CLEANED.section!r}, so this is "
-            f"not ConvFinQA{remedy}"
-        )
-
-
-def _entered(turns: Sequence[Question], register: Register) -> list[Question]:
-    return [register.enter(turn, document_field="id", id_field="id") for turn in turns]
-
-
-def _conversation(row: object, *, source: str) -> list[Question]:
-    if isinstance(row, RowProblem):
-        raise row
-    if not isinstance(row, dict):
-        raise RowProblem("row", f"{kind(row)}; expected an object with 'annotation'")
+def _conversation(row: Row, *, source: str) -> list[Question]:
     id = required_text(row, "id")
     layout = _CLEANED if _CLEANED.section in row else _OFFICIAL
     turns, executed = _turns(row, layout)
-    page = as_text(row.get("filename"), field="filename")
-    page = page or _ROW_OF_PAGE.sub("", _PREFIX.sub("", id))
-    company, slash, _ = page.partition("/")
     blocks = _cleaned_blocks(row) if layout is _CLEANED else _official_blocks(row)
-    document = Document(id=page, blocks=blocks, company=company if slash else None)
+    document = page_document(row, blocks, question_id=_PREFIX.sub("", id) or id)
     return [
         Question(
             id=f"{id}_{index}",
@@ -195,15 +191,13 @@ def _conversation(row: object, *, source: str) -> list[Question]:
 
 def _turns(row: Row, layout: _Layout) -> tuple[list[Turn], list[float | str]]:
     """The turns of a conversation, and what each one's program computes."""
-    section = _section(row, layout.section)
+    section = required_object(row, layout.section)
 
     def entries(key: str, *, length: int | None = None) -> list[object]:
         field = f"{layout.section}.{key}"
         if key not in section:
             raise RowProblem(field, "missing; rows without labels cannot be used")
-        values = section[key]
-        if not isinstance(values, list):
-            raise RowProblem(field, f"{kind(values)}; expected a list")
+        values = required_list(section, key, field=field)
         if length is not None and len(values) != length:
             raise RowProblem(
                 field, f"{len(values)} entries; expected {length}, as in {layout.questions}"
@@ -229,26 +223,11 @@ def _turns(row: Row, layout: _Layout) -> tuple[list[Turn], list[float | str]]:
         if program is None and not _NUMBER.fullmatch(text):
             raise RowProblem(field("turn_program"), f"{text!r}; expected a program or a number")
         answer_field = field(layout.answers or layout.executed)
-        answer = text if program is None else _text(answers[index], field=answer_field)
-        question_text = _text(question, field=field(layout.questions))
+        answer = text if program is None else filled_text(answers[index], field=answer_field)
+        question_text = filled_text(question, field=field(layout.questions))
         turns.append(Turn(question=question_text, answer=answer, program=program))
         executed.append(value)
     return turns, executed
-
-
-def _section(row: Row, key: str) -> Row:
-    section = row.get(key)
-    if not isinstance(section, dict):
-        found = kind(section) if key in row else "missing"
-        raise RowProblem(key, f"{found}; expected an object")
-    return section
-
-
-def _text(value: object, *, field: str) -> str:
-    text = as_text(value, field=field)
-    if not text:
-        raise RowProblem(field, "empty; expected text")
-    return text
 
 
 def _executed_answer(value: object, *, field: str) -> float | str:
@@ -267,7 +246,7 @@ def _official_blocks(row: Row) -> tuple[Block, ...]:
 
 
 def _cleaned_blocks(row: Row) -> tuple[Block, ...]:
-    doc = _section(row, "doc")
+    doc = required_object(row, "doc")
     table = _cleaned_table(doc.get("table"))
     before, after = (as_text(doc.get(key), field=f"doc.{key}") for key in ("pre_text", "post_text"))
     blocks = (Paragraph(before), table, Paragraph(after))

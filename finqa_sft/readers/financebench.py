@@ -6,17 +6,17 @@ Source of the layout: the data set's repository, github.com/patronus-ai/financeb
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from finqa_sft.documents import Block, Document, Evidence, Question
-from finqa_sft.errors import DataError
 from finqa_sft.options import Options
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.context import Register, fingerprint, parse_context
-from finqa_sft.readers.files import Files, RowProblem, as_text, json_rows, kind, required_text
+from finqa_sft.readers.files import Files
+from finqa_sft.readers.rows import read_files
+from finqa_sft.readers.values import Row, RowProblem, as_text, kind, required_text
 
 Context: TypeAlias = Literal["evidence", "page"]
 
@@ -63,33 +63,15 @@ class FinancebenchReader:
             DataError: A file is missing, empty, not JSON, or in another data set's layout.
         """
         register = Register()
-        for path in self._options.files:
-            for number, row in enumerate(json_rows(path), start=1):
-                if number == 1:
-                    _refuse_other_layouts(path, row)
-                source = f"{path.name} row {number}"
-                try:
-                    question = _question(row, context=self._options.context, source=source)
-                    yield register.enter(
-                        question, document_field="evidence", id_field="financebench_id"
-                    )
-                except RowProblem as problem:
-                    yield problem.at(source)
+
+        def questions(row: Row, source: str) -> Iterator[Question]:
+            question = _question(row, context=self._options.context, source=source)
+            yield register.enter(question, document_field="evidence", id_field="financebench_id")
+
+        return read_files(self._options.files, reader="financebench", questions=questions)
 
 
-def _refuse_other_layouts(path: Path, row: object) -> None:
-    if isinstance(row, dict) and "financebench_id" not in row:
-        remedy = "; for plain columns use reader: columns" if "question" in row else ""
-        raise DataError(
-            f"{path}: row 1 has no 'financebench_id', so this is not FinanceBench{remedy}"
-        )
-
-
-def _question(row: object, *, context: Context, source: str) -> Question:
-    if isinstance(row, RowProblem):
-        raise row
-    if not isinstance(row, dict):
-        raise RowProblem("row", f"{kind(row)}; expected an object with 'evidence'")
+def _question(row: Row, *, context: Context, source: str) -> Question:
     filing = required_text(row, "doc_name")
     blocks = _blocks(row.get("evidence"), key=_TEXTS[context])
     types = (as_text(row.get(key), field=key) for key in ("question_reasoning", "question_type"))

@@ -8,26 +8,28 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from finqa_sft.documents import Block, Document, Evidence, Paragraph, Question, Table
-from finqa_sft.errors import DataError, ProgramError
+from finqa_sft.errors import ProgramError
 from finqa_sft.options import Options
 from finqa_sft.programs.flat import parse_program
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.context import Register
-from finqa_sft.readers.files import Files, RowProblem, as_text, json_rows, kind, required_text
-
-_OTHER_LAYOUTS = (
-    ("annotation", "ConvFinQA", "convfinqa"),
-    ("questions", "TAT-QA", "tatqa"),
-    ("financebench_id", "FinanceBench", "financebench"),
-    ("question", "plain columns", "columns"),
+from finqa_sft.readers.files import Files
+from finqa_sft.readers.rows import read_files
+from finqa_sft.readers.values import (
+    Row,
+    RowProblem,
+    as_text,
+    kind,
+    required_object,
+    required_text,
+    table_cells,
+    text_list,
 )
-"""A key that FinQA's rows do not have, whose it is, and the reader for it."""
 
 _GOLD = re.compile(r"(table|text)_(\d{1,9})")
 _ROW_OF_PAGE = re.compile(r"-\d+$")
@@ -58,17 +60,12 @@ class FinqaReader:
             DataError: A file is missing, empty, not a JSON list, or in another data set's layout.
         """
         register = Register()
-        for path in self._files:
-            for number, row in enumerate(json_rows(path), start=1):
-                if number == 1:
-                    _refuse_other_layouts(path, row)
-                source = f"{path.name} row {number}"
-                try:
-                    question = _question(row, register=register, source=source)
-                except RowProblem as problem:
-                    yield problem.at(source)
-                else:
-                    yield question
+
+        def questions(row: Row, source: str) -> Iterator[Question]:
+            question = _question(row, source=source)
+            yield register.enter(question, document_field="filename", id_field="id")
+
+        return read_files(self._files, reader="finqa", questions=questions)
 
 
 def program_text(value: object, *, field: str) -> str | None:
@@ -112,68 +109,38 @@ def written_program(value: object, *, field: str) -> str:
     return text
 
 
-def _refuse_other_layouts(path: Path, row: object) -> None:
-    """Name the right reader if the first row is another data set's."""
-    if not isinstance(row, dict) or ("qa" in row and "annotation" not in row):
-        return
-    for key, layout, reader in _OTHER_LAYOUTS:
-        if key in row:
-            raise DataError(
-                f"{path}: row 1 has {key!r} and looks like {layout}, not FinQA; use reader: "
-                f"{reader}"
-            )
-
-
-def _question(row: object, *, register: Register, source: str) -> Question:
-    if isinstance(row, RowProblem):
-        raise row
-    if not isinstance(row, dict):
-        raise RowProblem("row", f"{kind(row)}; expected an object with 'qa'")
-    qa = row.get("qa")
-    if not isinstance(qa, dict):
-        found = kind(qa) if "qa" in row else "missing"
-        raise RowProblem("qa", f"{found}; expected an object with question and answer")
+def _question(row: Row, *, source: str) -> Question:
+    qa = required_object(row, "qa", expected="an object with question and answer")
     id = required_text(row, "id")
     before, after = text_list(row, "pre_text"), text_list(row, "post_text")
     blocks, places = page_blocks(before, page_table(row), after)
-    page = as_text(row.get("filename"), field="filename") or _ROW_OF_PAGE.sub("", id)
-    company, slash, _ = page.partition("/")
     executed = executed_answer(qa.get("exe_ans"), field="qa.exe_ans")
-    question = Question(
+    return Question(
         id=id,
         text=required_text(qa, "question", field="qa.question"),
-        document=Document(id=page, blocks=blocks, company=company if slash else None),
+        document=page_document(row, blocks, question_id=id),
         answer=_answer(qa, executed),
         program=program_text(qa.get("program"), field="qa.program"),
         executed_answer=executed,
         evidence=_evidence(qa.get("gold_inds"), places),
         source=source,
     )
-    return register.enter(question, document_field="filename", id_field="id")
 
 
-def _list(row: Mapping[str, object], key: str) -> list[object]:
-    if key not in row:
-        raise RowProblem(key, "missing; expected a list")
-    value = row[key]
-    if not isinstance(value, list):
-        raise RowProblem(key, f"{kind(value)}; expected a list")
-    return value
+def page_document(row: Row, blocks: tuple[Block, ...], *, question_id: str) -> Document:
+    """The page as a document, named by `filename`, or else after the question's id.
+
+    The company is the ticker in front of the name's first slash.
+    """
+    page = as_text(row.get("filename"), field="filename")
+    page = page or _ROW_OF_PAGE.sub("", question_id) or question_id
+    company, slash, _ = page.partition("/")
+    return Document(id=page, blocks=blocks, company=(company.strip() or None) if slash else None)
 
 
-def text_list(row: Mapping[str, object], key: str) -> list[str]:
-    """A list of sentences, as `pre_text` is."""
-    return [as_text(text, field=key) for text in _list(row, key)]
-
-
-def page_table(row: Mapping[str, object]) -> Table:
+def page_table(row: Row) -> Table:
     """The table of a page, its first row the header."""
-    rows: list[list[str]] = []
-    for number, cells in enumerate(_list(row, "table")):
-        if not isinstance(cells, list):
-            raise RowProblem("table", f"row {number} is {kind(cells)}; expected a list of cells")
-        rows.append([as_text(cell, field="table") for cell in cells])
-    return Table.from_cells(rows)
+    return Table.from_cells(table_cells(row, "table"))
 
 
 def page_blocks(
@@ -215,7 +182,7 @@ def executed_answer(value: object, *, field: str) -> float | str | None:
     return number
 
 
-def _answer(qa: Mapping[str, object], executed: float | str | None) -> str:
+def _answer(qa: Row, executed: float | str | None) -> str:
     if "answer" not in qa:
         raise RowProblem("qa.answer", "missing; rows without labels cannot be used")
     answer = as_text(qa["answer"], field="qa.answer") or as_text(executed, field="qa.exe_ans")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, TypeAlias, cast
+from typing import Annotated, cast
 
 from pydantic import Field
 
@@ -23,11 +22,21 @@ from finqa_sft.documents import (
     Scale,
     Table,
 )
-from finqa_sft.errors import DataError
 from finqa_sft.options import Options
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.context import Register
-from finqa_sft.readers.files import Files, RowProblem, as_text, json_rows, kind, required_text
+from finqa_sft.readers.files import Files
+from finqa_sft.readers.rows import read_each, read_files
+from finqa_sft.readers.values import (
+    Row,
+    RowProblem,
+    as_text,
+    kind,
+    required_list,
+    required_object,
+    required_text,
+    table_cells,
+)
 
 SPAN_SEPARATOR = " | "
 """Stands between the spans of an answer. No span holds a pipe, so `answer.split(SPAN_SEPARATOR)`
@@ -38,8 +47,6 @@ MAX_HEADER_ROWS = 4
 
 _ANSWER_TYPES = ("span", "multi-span", "arithmetic", "count")
 _SOURCES = ("table", "text", "table-text")
-
-Row: TypeAlias = Mapping[str, object]
 
 
 class TatqaOptions(Options):
@@ -69,24 +76,23 @@ class TatqaReader:
             DataError: A file is missing, empty, not a JSON list, or in another data set's layout.
         """
         register = Register()
-        for path in self._files:
-            for number, row in enumerate(json_rows(path), start=1):
-                if number == 1:
-                    _refuse_other_layouts(path, row)
-                source = f"{path.name} row {number}"
-                try:
-                    context, asked = _context_and_questions(row)
-                except RowProblem as problem:
-                    yield problem.at(source)
-                    continue
-                for index, item in enumerate(asked, start=1):
-                    label = f"{source} question {index}"
-                    try:
-                        question = _question(item, context, register=register, source=label)
-                    except RowProblem as problem:
-                        yield problem.at(label)
-                    else:
-                        yield question
+
+        def questions(row: Row, source: str) -> Iterator[Question | BadRow]:
+            context = _context(row)
+
+            def question(item: Row, source: str) -> Iterator[Question]:
+                asked = _question(item, context, source=source)
+                yield register.enter(asked, document_field="table.uid", id_field="uid")
+
+            return read_each(
+                required_list(row, "questions"),
+                label=source,
+                what="question",
+                expected="an object with question and answer",
+                questions=question,
+            )
+
+        return read_files(self._files, reader="tatqa", questions=questions)
 
 
 def header_rows(rows: Sequence[Sequence[str]]) -> int:
@@ -123,40 +129,14 @@ class _Context:
     paragraphs: Mapping[str, int]
 
 
-def _refuse_other_layouts(path: Path, row: object) -> None:
-    if not isinstance(row, dict) or "questions" in row:
-        return
-    reader = next(
-        (name for key, name in (("annotation", "convfinqa"), ("qa", "finqa")) if key in row), None
-    )
-    remedy = f"; use reader: {reader}" if reader else ""
-    raise DataError(f"{path}: row 1 has no 'questions', so this is not TAT-QA{remedy}")
-
-
-def _list(row: Row, key: str, *, field: str | None = None) -> list[object]:
-    field = field or key
-    if key not in row:
-        raise RowProblem(field, "missing; expected a list")
-    value = row[key]
-    if not isinstance(value, list):
-        raise RowProblem(field, f"{kind(value)}; expected a list")
-    return value
-
-
-def _context_and_questions(row: object) -> tuple[_Context, list[object]]:
-    if isinstance(row, RowProblem):
-        raise row
-    if not isinstance(row, dict):
-        raise RowProblem("row", f"{kind(row)}; expected an object with table and questions")
-    paragraphs = sorted(map(_paragraph, _list(row, "paragraphs")))
-    table = row.get("table")
-    if not isinstance(table, dict):
-        found = kind(table) if "table" in row else "missing"
-        raise RowProblem("table", f"{found}; expected an object with 'uid' and 'table'")
-    cells = _cells(_list(table, "table", field="table.table"))
+def _context(row: Row) -> _Context:
+    paragraphs = sorted(map(_paragraph, required_list(row, "paragraphs")))
+    table = required_object(row, "table", expected="an object with 'uid' and 'table'")
+    cells = table_cells(table, "table", field="table.table")
     blocks: list[Block] = []
     if any(cells):
-        blocks.append(Table.from_cells(cells, header_rows=header_rows(cells)))
+        rows = Table.from_cells(cells).rows
+        blocks.append(Table(rows=rows, header_rows=header_rows(rows)))
     places: dict[str, int] = {}
     for order, text in paragraphs:
         if str(order) in places:
@@ -164,22 +144,11 @@ def _context_and_questions(row: object) -> tuple[_Context, list[object]]:
         if text:
             places[str(order)] = len(blocks)
             blocks.append(Paragraph(text))
-    context = _Context(
+    return _Context(
         document=Document(id=required_text(table, "uid", field="table.uid"), blocks=tuple(blocks)),
         table=0 if any(cells) else None,
         paragraphs=places,
     )
-    return context, _list(row, "questions")
-
-
-def _cells(rows: list[object]) -> list[list[str]]:
-    cells: list[list[str]] = []
-    for number, row in enumerate(rows):
-        if not isinstance(row, list):
-            problem = f"row {number} is {kind(row)}; expected a list of cells"
-            raise RowProblem("table.table", problem)
-        cells.append([as_text(cell, field="table.table") for cell in row])
-    return cells
 
 
 def _paragraph(value: object) -> tuple[int, str]:
@@ -191,15 +160,13 @@ def _paragraph(value: object) -> tuple[int, str]:
     return order, as_text(value.get("text"), field="paragraphs.text")
 
 
-def _question(item: object, context: _Context, *, register: Register, source: str) -> Question:
-    if not isinstance(item, dict):
-        raise RowProblem("questions", f"{kind(item)} in the list; expected an object")
+def _question(item: Row, context: _Context, *, source: str) -> Question:
     text = required_text(item, "question")
     if "answer" not in item:
         raise RowProblem("answer", "missing; questions without labels cannot be used")
     answer_type = _one_of(_ANSWER_TYPES, item.get("answer_type"), field="answer_type")
     answer = _answer(item["answer"])
-    question = Question(
+    return Question(
         id=required_text(item, "uid"),
         text=text,
         document=context.document,
@@ -210,7 +177,6 @@ def _question(item: object, context: _Context, *, register: Register, source: st
         evidence=_evidence(item, context),
         source=source,
     )
-    return register.enter(question, document_field="table.uid", id_field="uid")
 
 
 def _one_of(known: Sequence[str], value: object, *, field: str) -> str:
@@ -249,7 +215,7 @@ def _evidence(item: Row, context: _Context) -> tuple[Evidence, ...]:
         if context.table is None:
             raise RowProblem("answer_from", "the context has no table")
         places.append(context.table)
-    for value in _list(item, "rel_paragraphs"):
+    for value in required_list(item, "rel_paragraphs"):
         order = as_text(value, field="rel_paragraphs")
         if order not in context.paragraphs:
             raise RowProblem("rel_paragraphs", f"{order!r}; the context has no such paragraph")
