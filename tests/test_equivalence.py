@@ -14,6 +14,7 @@ from bitsandbytes.nn import Linear4bit
 from datasets import Dataset
 from gradient_log import gradient_log
 from peft import LoraConfig, get_peft_model
+from runs import RECIPE as SMALL
 from runs import losses, run, write_recipe
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
 from trl import SFTConfig, SFTTrainer
@@ -152,3 +153,45 @@ def test_the_ejected_script_trains_with_the_same_losses_and_gradients(
     quantised = [m for m in trainer.model.modules() if isinstance(m, Linear4bit)]
     assert quantised
     assert not any(module.support_avx512bf16_for_cpu for module in quantised)
+
+
+@pytest.mark.parametrize(
+    ("choice", "result"),
+    [
+        (["model.factory=full"], "model.safetensors"),
+        (["model.factory=lora"], "adapter_model.safetensors"),
+        (["model.bits=8"], "adapter_model.safetensors"),
+        (["model.lora.modules_to_save=[embed_tokens]"], "adapter_model.safetensors"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_every_built_in_factory_can_be_ejected(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    choice: list[str],
+    result: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = write_recipe(tmp_path, SMALL)
+    overrides = [*choice, "trainer.max_steps=2", "data.split.held_out=0"]
+    overrides += ["trainer.eval_strategy=no", "trainer.save_strategy=no"]
+    run(recipe, *overrides)
+    assert main(["eject", str(recipe), f"output.dir={tmp_path / 'plain'}", *overrides]) == 0
+    script = tmp_path / "plain.py"
+    script.write_text(capsys.readouterr().out, encoding="utf-8")
+    trainer = runpy.run_path(str(script))["trainer"]
+    ejected = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert ejected == pytest.approx(losses(tmp_path / "run"), rel=1e-5)
+    assert (tmp_path / "plain-ejected" / result).is_file()
+
+
+def test_an_adapter_that_begins_at_the_rows_cannot_be_ejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path, SMALL)
+    assert main(["eject", str(recipe), "model.lora.init=eva"]) == 2
+    assert capsys.readouterr().err == (
+        "a plain script begins before any row is read, and model.lora.init eva begins at the rows; "
+        "eject with model.lora.init=gaussian\n"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finqa_sft.encoding import Encoder
 from finqa_sft.errors import ModelError, OutputError, RecipeError
-from finqa_sft.models.qlora import QLoRAFactory
+from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.recipe import Recipe
 from finqa_sft.training.arguments import sft_fields
@@ -29,15 +29,22 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
 
     Raises:
         ModelError: The recipe's model factory comes from a plugin.
-        RecipeError: The recipe's collator is another than `padded`.
+        RecipeError: The recipe's collator is another than `padded`, or its adapter begins at the
+            rows.
         OutputError: The folder cannot be written.
     """
     quiet_libraries()
     factory = recipe.model.build()
-    if not isinstance(factory, QLoRAFactory):
+    if not isinstance(factory, BuiltinFactory):
         raise ModelError(
             f"only a recipe with a built-in model factory can be ejected; {recipe.model.name} "
             f"is {recipe.model.component.provider}'s"
+        )
+    lora = factory.lora_arguments()
+    if lora and lora.get("init_lora_weights") == "eva":
+        raise RecipeError(
+            "a plain script begins before any row is read, and model.lora.init eva begins at the "
+            "rows; eject with model.lora.init=gaussian"
         )
     if recipe.collator.name != "padded":
         raise RecipeError(
@@ -64,6 +71,7 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
     fields |= {"max_length": None, "output_dir": str(recipe.output.dir) + "-ejected"}
     for ours in ("dataset_kwargs", "remove_unused_columns", "packing", "padding_free"):
         fields.pop(ours, None)
+    quantisation = factory.quantisation_arguments(sharded=False) or {}
     return render(
         "ejected.py.jinja",
         {
@@ -77,11 +85,12 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
                 "base": factory.base.location(),
                 "revision": factory.base.revision or "main",
                 "pad_token": tokenizer.pad_token,
-                "quantisation": factory.quantisation_arguments(sharded=False),
-                "lora": factory.lora_arguments(),
-                "dtype": factory.compute_dtype,
+                "quantisation": quantisation,
+                "lora": lora,
+                "dtype": factory.dtype,
                 "on_cpu": factory.device.type == "cpu",
-                "float32_adapters": factory.compute_dtype != "bfloat16",
+                "keeps_packing": factory.device.type == "cpu" and "load_in_4bit" in quantisation,
+                "float32_adapters": bool(quantisation) and factory.compute_dtype != "bfloat16",
             },
         },
     )
