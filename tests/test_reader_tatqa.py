@@ -75,6 +75,17 @@ def test_a_context_is_its_table_and_then_its_paragraphs_in_order(tmp_path: Path)
     )
 
 
+def test_short_rows_of_a_table_are_filled_even_empty_ones(tmp_path: Path) -> None:
+    content = row()
+    content["table"]["table"] = [["", "2019"], [], ["Freight"], ["Fuel", "7"]]
+    (question,) = read(tmp_path, content)
+    assert isinstance(question, Question), str(question)
+    (table,) = question.document.tables
+    assert table == Table(
+        rows=(("", "2019"), ("", ""), ("Freight", ""), ("Fuel", "7")), header_rows=2
+    )
+
+
 def test_a_number_is_the_executed_answer_in_the_unit_of_its_scale(tmp_path: Path) -> None:
     question = good(tmp_path)
     assert (question.answer, question.executed_answer, question.scale) == ("22.5", 22.5, "percent")
