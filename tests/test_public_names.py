@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import subprocess
 import sys
+from enum import Enum
 from types import FunctionType
+from typing import Annotated, get_args, get_origin, is_typeddict
 
 import pytest
+from conftest import ROOT
 from pydantic import BaseModel
 
 import finqa_sft
+from finqa_sft.models.base import ModelFactory
+from finqa_sft.plugins.records import ComponentRecord
 
 SIGNATURES = {
     "ConvfinqaReader": "(options: ConvfinqaOptions) -> None",
@@ -41,6 +47,7 @@ SIGNATURES = {
         " -> EncodedRow"
     ),
     "Encoder.encode_prompt": "(self, prompt: Sequence[Message]) -> list[int]",
+    "Encoder.is_far_longer": "(self, messages: Sequence[Message], *, than: int) -> bool",
     "Encoder.marked": "(self, row: EncodedRow) -> str",
     "Encoder.messages": "(self, messages: Sequence[Message]) -> list[Message]",
     "Evidence": "(block: int, row: int | None = None) -> None",
@@ -58,13 +65,25 @@ SIGNATURES = {
     "ProgramFormatter.prompt": (
         "(self, question: Question, *, document: Document) -> list[Message]"
     ),
+    "FullFactory": "(options: FullOptions) -> None",
+    "FullFactory.check": "(self) -> None",
+    "FullFactory.describe": "(self) -> dict[str, Any]",
+    "FullFactory.load_model": "(self, args: SFTConfig) -> PreTrainedModel",
+    "FullFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
+    "FullFactory.settle": "(self, trainer: SFTTrainer) -> None",
+    "FullFactory.sft_args": "(self) -> dict[str, Any]",
+    "LoRAFactory": "(options: LoRAFactoryOptions) -> None",
+    "LoRAFactory.check": "(self) -> None",
+    "LoRAFactory.describe": "(self) -> dict[str, Any]",
+    "LoRAFactory.load_model": "(self, args: SFTConfig) -> PeftModel",
+    "LoRAFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
+    "LoRAFactory.settle": "(self, trainer: SFTTrainer) -> None",
+    "LoRAFactory.sft_args": "(self) -> dict[str, Any]",
     "QLoRAFactory": "(options: QLoRAOptions) -> None",
     "QLoRAFactory.check": "(self) -> None",
     "QLoRAFactory.describe": "(self) -> dict[str, Any]",
     "QLoRAFactory.load_model": "(self, args: SFTConfig) -> PeftModel",
     "QLoRAFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
-    "QLoRAFactory.lora_arguments": "(self) -> dict[str, Any]",
-    "QLoRAFactory.quantisation_arguments": "(self, *, sharded: bool) -> dict[str, Any]",
     "QLoRAFactory.settle": "(self, trainer: SFTTrainer) -> None",
     "QLoRAFactory.sft_args": "(self) -> dict[str, Any]",
     "Question": (
@@ -81,6 +100,64 @@ SIGNATURES = {
 }
 """What the functions, classes and methods take and give."""
 
+AUTHORS = {
+    "collators.padded": {"PaddedOptions": "pad_to_multiple_of=None"},
+    "documents": {"Scale": "('', 'thousand', 'million', 'billion', 'percent')"},
+    "errors": {
+        "DataError": "FinqaSftError, ValueError",
+        "HardwareError": "FinqaSftError, RuntimeError",
+        "ModelError": "FinqaSftError, RuntimeError",
+        "PluginError": "FinqaSftError, RuntimeError",
+        "ProgramError": "FinqaSftError, ValueError",
+        "TrainingError": "FinqaSftError, RuntimeError",
+    },
+    "formatters.base": {
+        "Message": "role: str, content: str",
+        "Prediction": (
+            "(text: str, answer: str | None = None, program: str | None = None, "
+            "scale: Scale = '') -> None"
+        ),
+    },
+    "formatters.budget": {
+        "bare_document": "(document: Document) -> Document",
+        "fit_document": "(document: Document, *, fits: Callable[[Document], bool]) -> Cut",
+    },
+    "formatters.linearize": {"document_text": "(document: Document) -> str"},
+    "models.tiny": {"tiny_base": "() -> Path"},
+    "options": {"NoOptions": "", "Options": "", "RecipePath": "Path"},
+    "plugins": {
+        "CallbackRecord": "Callable[[Any, Path], TrainerCallback]",
+        "CollatorRecord": "Callable[[Any, PreTrainedTokenizerBase], Collator]",
+        "FormatterRecord": "Callable[[Any], Formatter]",
+        "MetricRecord": "Callable[[Any], Metric]",
+        "ModelFactoryRecord": "Callable[[Any], ModelFactory]",
+        "ReaderRecord": "Callable[[Any], Reader]",
+        "hookimpl": "HookimplMarker",
+    },
+    "readers.base": {"BadRow": "(source: str, field: str, problem: str) -> None"},
+    "testing": {
+        "CollatorRule": "Rule",
+        "ContractError": "AssertionError",
+        "FormatterRule": "Rule",
+        "ModelFactoryRule": "Rule",
+        "PluginRule": "Rule",
+        "ReaderRule": "Rule",
+        "Rule": "Enum",
+        "check_collator": (
+            "(collator: Collator, *, pad_token_id: int | None = None, "
+            "model: PreTrainedModel | None = None) -> None"
+        ),
+        "check_formatter": (
+            "(formatter: Formatter, questions: Iterable[Question], *, "
+            "tokenizer: PreTrainedTokenizerBase | None = None) -> None"
+        ),
+        "check_model_factory": "(factory: ModelFactory, *, output_dir: Path) -> None",
+        "check_plugin": "(plugin: ModuleType) -> None",
+        "check_reader": "(reader: Reader) -> None",
+    },
+}
+"""Names that authors of components import, by their module: signatures, options, bases, `build`."""
+
 OPTIONS = {
     "ConvfinqaOptions": "files split=None",
     "FinancebenchOptions": "files context='evidence'",
@@ -93,14 +170,24 @@ OPTIONS = {
     ),
     "FilingsOptions": "pages=40 questions_per_page=None length='medium' difficulty='medium' seed=0",
     "FinqaOptions": "files",
+    "FullOptions": (
+        "base='tiny' revision=None chat_template=None compute_dtype='auto' weights_dtype='float32'"
+    ),
+    "LoRAFactoryOptions": (
+        "base='tiny' revision=None chat_template=None compute_dtype='auto' "
+        "lora=LoraOptions(r=16, alpha=32, dropout=0.0, rslora=False, dora=False, init='default', "
+        "target_modules='all-linear', modules_to_save=())"
+    ),
     "LoraOptions": (
-        "r=16 alpha=32 dropout=0.0 rslora=False dora=False target_modules='all-linear'"
+        "r=16 alpha=32 dropout=0.0 rslora=False dora=False init='default' "
+        "target_modules='all-linear' modules_to_save=()"
     ),
     "ProgramOptions": "system=None value='executed'",
     "QLoRAOptions": (
-        "base='tiny' revision=None lora=LoraOptions(r=16, alpha=32, dropout=0.0, rslora=False, "
-        "dora=False, target_modules='all-linear') double_quant=True compute_dtype='auto' "
-        "storage_dtype='auto' chat_template=None"
+        "base='tiny' revision=None chat_template=None compute_dtype='auto' "
+        "lora=LoraOptions(r=16, alpha=32, dropout=0.0, rslora=False, dora=False, init='default', "
+        "target_modules='all-linear', modules_to_save=()) "
+        "bits=4 double_quant=True storage_dtype='auto'"
     ),
 }
 """The options and their defaults."""
@@ -126,7 +213,9 @@ def _public() -> dict[str, object]:
 
 
 def _methods(owner: type) -> list[str]:
-    """The public methods that are written in a class."""
+    """The public methods that are written in a class; of a model factory, those of its contract."""
+    if owner.__name__.endswith("Factory"):
+        return [name for name in vars(ModelFactory) if not name.startswith("_")]
     return [
         name
         for name, value in vars(owner).items()
@@ -185,6 +274,45 @@ def test_no_public_name_imports_torch_or_looks_for_plugins() -> None:
     costly = ("datasets", "finqa_sft.plugins.manager", "peft", "torch", "transformers", "trl")
     code = f"import sys; from finqa_sft import *; print(*set({costly}) & set(sys.modules))"
     assert _run(code) == "\n"
+
+
+def _pinned(value: object) -> str:
+    """What of a name that authors import must not change."""
+    if isinstance(value, type) and is_typeddict(value):
+        return ", ".join(f"{k}: {v.__forward_arg__}" for k, v in value.__annotations__.items())
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        return " ".join(f"{key}={f.default!r}" for key, f in value.model_fields.items())
+    if isinstance(value, type) and issubclass(value, ComponentRecord):
+        return str(value.__annotations__["build"])
+    if isinstance(value, type) and issubclass(value, Exception | Enum):
+        return ", ".join(base.__name__ for base in value.__bases__)
+    if isinstance(value, type | FunctionType):
+        return _signature(value)
+    if get_origin(value) is Annotated:
+        return str(get_args(value)[0].__name__)
+    return type(value).__name__ if get_origin(value) is None else repr(get_args(value))
+
+
+@pytest.mark.parametrize("module", AUTHORS)
+def test_what_authors_import_is_pinned(module: str) -> None:
+    home = importlib.import_module(f"finqa_sft.{module}")
+    assert {name: _pinned(vars(home)[name]) for name in AUTHORS[module]} == AUTHORS[module]
+    if "__all__" in vars(home):
+        assert sorted(home.__all__) == sorted(AUTHORS[module])
+
+
+def test_the_documentation_imports_pinned_names_only() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    found = set()
+    for page in pages:
+        for module, names in re.findall(
+            r"^from finqa_sft([\w.]*) import (\w+(?:, \w+)*)$", page.read_text("utf-8"), re.M
+        ):
+            found |= {(module.removeprefix("."), name) for name in names.split(", ")}
+    public = {("", name) for name in finqa_sft.__all__}
+    public |= {(module, name) for module, names in AUTHORS.items() for name in names}
+    public |= {("", module) for module in AUTHORS}
+    assert found <= public
 
 
 def test_signatures_are_pinned() -> None:

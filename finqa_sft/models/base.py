@@ -28,7 +28,7 @@ class ModelFactory(Protocol):
         ...
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, with a chat template and a padding token."""
+        """The tokenizer, with a padding token, and with the base's chat template if it has one."""
         ...
 
     def load_model(self, args: SFTConfig) -> PeftModel | PreTrainedModel:
