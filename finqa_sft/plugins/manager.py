@@ -10,22 +10,29 @@ called for one plugin at a time.
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
-import importlib.util
+import importlib
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType
 from typing import Generic, TypeVar
 
 import pluggy
 
 import finqa_sft
 from finqa_sft.errors import FinqaSftError, PluginError
+from finqa_sft.plugins.checks import check_answer, check_hooks, check_record
+from finqa_sft.plugins.discovery import (
+    Provider,
+    import_file,
+    installed_plugins,
+    limited_to,
+    normalised,
+)
 from finqa_sft.plugins.hookspecs import PROJECT, HookSpecs
 from finqa_sft.plugins.records import (
     CallbackRecord,
@@ -36,6 +43,8 @@ from finqa_sft.plugins.records import (
     ModelFactoryRecord,
     ReaderRecord,
 )
+
+__all__ = ["KINDS", "SINGULAR", "Component", "Failure", "Plugins", "Provider"]
 
 R_co = TypeVar("R_co", bound=ComponentRecord, covariant=True)
 
@@ -53,32 +62,10 @@ SINGULAR: Mapping[str, str] = {kind: kind.replace("_", " ").removesuffix("s") fo
     "model_factories": "model factory"
 }
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_OWN = "finqa-sft"
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """Who a plugin comes from.
-
-    Attributes:
-        distribution: Name of the installed distribution, or the path of a plugin file.
-        version: Version of the distribution; empty for a file.
-        entry_point: Name of the entry point within the distribution; empty for a file.
-    """
-
-    distribution: str
-    version: str = ""
-    entry_point: str = ""
-
-    @property
-    def key(self) -> str:
-        """Names the plugin uniquely: `distribution:entry-point`, or the file's path."""
-        parts = (self.distribution, self.entry_point)
-        return ":".join(part for part in parts if part)
-
-    def __str__(self) -> str:
-        return f"{self.distribution} {self.version}".strip()
+_BETWEEN = tuple(
+    f"{Path(str(module.__file__)).parent}{os.sep}" for module in (finqa_sft, importlib, pluggy)
+)
+"""Folders of code that stands between us and a plugin that is being loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +78,35 @@ class Component(Generic[R_co]):
 
     @property
     def full_name(self) -> str:
-        """The unambiguous name: `distribution:name`."""
-        return f"{self.provider.distribution}:{self.record.name}"
+        """The unambiguous name: `distribution:name`, or `file.py:name`."""
+        return f"{self.provider.prefix}:{self.record.name}"
+
+    def answers_to(self, name: str) -> bool:
+        """Whether a recipe means this component by a bare or full name."""
+        prefix, _, bare = name.rpartition(":")
+        return bare == self.record.name and (
+            not prefix or normalised(prefix) == normalised(self.provider.prefix)
+        )
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """Add the component's name and provider to any unexpected exception raised inside."""
+        """Add the component's name and provider to any unexpected exception raised inside.
+
+        Raises:
+            PluginError: In place of SystemExit, which would end the run without a word.
+        """
+        who = f"the {SINGULAR[self.kind]} {self.record.name!r} of {self.provider}"
         try:
             yield
         except FinqaSftError:
             raise
+        except SystemExit as error:
+            raise PluginError(f"{who} ended the run: {_problem(error)}") from error
         except Exception as error:
-            error.add_note(
-                f"raised in the {SINGULAR[self.kind]} {self.record.name!r} of {self.provider}"
-            )
+            note = f"raised in {who}"
+            # Once, where what is built inside of a component is called inside of it too.
+            if note not in vars(error).get("__notes__", ()):
+                error.add_note(note)
             raise
 
 
@@ -135,6 +137,8 @@ class Plugins:
         self.failures: list[Failure] = []
         self._strict = strict
         self._components: dict[str, list[Component[ComponentRecord]]] = {k: [] for k in KINDS}
+        self._unused: list[Provider] = []
+        self._files: dict[str, Path] = {}
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(HookSpecs)
 
@@ -152,21 +156,12 @@ class Plugins:
         """
         plugins = cls(strict=environ.get("FINQA_SFT_STRICT_PLUGINS", "") not in ("", "0"))
         builtin = EntryPoint("builtin", "finqa_sft.builtin", PROJECT)
-        plugins.add(Provider(PROJECT, finqa_sft.__version__, "builtin"), builtin.load)
-
-        found = sorted(_entry_points(), key=lambda pair: pair[0].key)
+        plugins._take(Provider(PROJECT, finqa_sft.__version__, builtin.name), builtin.load())
+        installed = installed_plugins()
         wanted = environ.get("FINQA_SFT_PLUGINS")
-        if wanted is not None:
-            names = {_normalised(name) for name in wanted.split(",") if name.strip()}
-            missing = names - {_normalised(provider.distribution) for provider, _ in found}
-            if missing:
-                raise PluginError(
-                    f"FINQA_SFT_PLUGINS names {', '.join(sorted(missing))}, but no such installed "
-                    f"distribution has an entry point in the group {PROJECT}; install it or "
-                    "correct the variable."
-                )
-            found = [pair for pair in found if _normalised(pair[0].distribution) in names]
-        for provider, entry_point in found:
+        used = installed if wanted is None else limited_to(wanted, installed)
+        plugins._unused = [pair[0] for pair in installed if pair not in used]
+        for provider, entry_point in used:
             plugins.add(provider, entry_point.load)
         return plugins
 
@@ -174,15 +169,22 @@ class Plugins:
         """Load a plugin from a Python file.
 
         Raises:
-            PluginError: The file is missing or broken. A file that a recipe names is never left
-                out.
+            PluginError: The file is missing, broken or here already. A file that a recipe names is
+                never left out.
         """
-        provider = Provider(str(path))
-        before = len(self.failures)
-        self.add(provider, lambda: _import_file(path))
-        if len(self.failures) > before:
-            failure = self.failures[-1]
-            raise PluginError(f"plugin file {path}: {failure.problem}")
+        known = self._files.get(path.name)
+        if known is not None:
+            problem = (
+                "listed twice; leave one out"
+                if known == path.resolve()
+                else f"of the same name as {known}, so that {path.name}:NAME could be either; "
+                "rename one"
+            )
+            raise PluginError(f"plugin file {path}: {problem}")
+        error = self._load(Provider(str(path)), lambda: import_file(path))
+        if error is not None:
+            raise PluginError(f"plugin file {path}: {_problem(error)}") from error
+        self._files[path.name] = path.resolve()
 
     def add(self, provider: Provider, load: Callable[[], object]) -> None:
         """Load one plugin and take its records; a broken one is left out and noted.
@@ -190,19 +192,12 @@ class Plugins:
         Raises:
             PluginError: The plugin is broken and this manager is strict.
         """
-        try:
-            plugin = load()
-            records = self._register(plugin, provider)
-        # A stranger's module can raise anything while it is imported or asked; it is reported with
-        # its name, and the rest goes on.
-        except Exception as error:
-            failure = Failure(provider, f"{type(error).__name__}: {error}")
+        error = self._load(provider, load)
+        if error is not None:
+            failure = Failure(provider, _problem(error))
             if self._strict:
                 raise PluginError(str(failure)) from error
             self.failures.append(failure)
-            return
-        for kind, record in records:
-            self._components[kind].append(Component(kind, record, provider))
 
     def components(self, kind: str) -> tuple[Component[ComponentRecord], ...]:
         """All components of a kind: the built-in ones first, then by distribution."""
@@ -223,100 +218,113 @@ class Plugins:
             PluginError: No component, or more than one, has that name.
         """
         word = SINGULAR[kind]
-        matches = [c for c in self._components[kind] if name in (c.record.name, c.full_name)]
+        matches = [c for c in self._components[kind] if c.answers_to(name)]
         if len(matches) == 1:
             return matches[0]
         if matches:
-            providers = " and ".join(f"{c.full_name} ({c.provider})" for c in matches)
+            *others, last = [f"{c.full_name} ({c.provider})" for c in matches]
             raise PluginError(
-                f"{word} {name!r} is offered by {providers}; write one of these names"
+                f"{word} {name!r} is offered by {', '.join(others)} and {last}; write one of "
+                "these names"
             )
         names = self.names(kind)
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        left_out = "".join(f"; {failure}" for failure in self.failures)
         known = f"there are {', '.join(names)}" if names else "none is installed"
+        hint = f"; {nearest}" if (nearest := self._nearest(kind, name)) else ""
+        left_out = "".join(f"; {failure}" for failure in self.failures)
+        if self._unused:
+            unused = ", ".join(dict.fromkeys(map(str, self._unused)))
+            left_out += f"; FINQA_SFT_PLUGINS leaves out {unused}"
         raise PluginError(f"no {word} {name!r}; {known}{hint}{left_out}")
 
-    def _register(self, plugin: object, provider: Provider) -> list[tuple[str, ComponentRecord]]:
-        """Register with pluggy and collect the records; undone when anything is wrong."""
+    def _nearest(self, kind: str, name: str) -> str:
+        """What a name that no component has might stand for."""
+        prefix, _, bare = name.rpartition(":")
+        alike = list(self.names(kind))
+        if prefix:
+            theirs = normalised(prefix)
+            alike = [
+                c.full_name
+                for c in self._components[kind]
+                if bare == c.record.name or theirs == normalised(c.provider.prefix)
+            ]
+        near = difflib.get_close_matches(name, alike, n=1)
+        if prefix and not near:
+            return f"is {prefix} installed, and does it offer one?"
+        return f"did you mean {near[0]}?" if near else ""
+
+    def _load(self, provider: Provider, load: Callable[[], object]) -> BaseException | None:
+        """Load one plugin and take its records, or give back what prevents it."""
+        try:
+            # Standard output belongs to the command, whose JSON another program may read.
+            with redirect_stdout(sys.stderr):
+                self._take(provider, load())
+        except KeyboardInterrupt:
+            raise
+        # A stranger's module can raise anything while it is imported or asked, `sys.exit()`
+        # included; it is reported with its name, and the rest goes on.
+        except BaseException as error:
+            return error
+        return None
+
+    def _take(self, provider: Provider, plugin: object) -> None:
+        """Register a plugin with pluggy and take its records; nothing is left if it is broken."""
+        hooks = [f"finqa_sft_{kind}" for kind in KINDS]
+        check_hooks(plugin, manager=self._manager, hooks=hooks)
         try:
             self._manager.register(plugin, name=provider.key)
-            unknown = [
-                caller.name
-                for caller in self._manager.get_hookcallers(plugin) or []
-                if not caller.has_spec()
-            ]
-            if unknown:
-                raise PluginError(_unknown_hook(unknown[0]))
-            return [pair for kind in KINDS for pair in self._ask(plugin, kind)]
-        except Exception:
+            found = [component for kind in KINDS for component in self._ask(plugin, kind, provider)]
+            self._refuse_twins(found)
+        except BaseException:
             if self._manager.is_registered(plugin):
                 self._manager.unregister(plugin)
             raise
+        for component in found:
+            self._components[component.kind].append(component)
 
-    def _ask(self, plugin: object, kind: str) -> list[tuple[str, ComponentRecord]]:
+    def _ask(
+        self, plugin: object, kind: str, provider: Provider
+    ) -> Iterator[Component[ComponentRecord]]:
         """Call one hook of one plugin and check what it returns."""
+        hook, expected = f"finqa_sft_{kind}", KINDS[kind]
         others = [other for other in self._manager.get_plugins() if other is not plugin]
-        hook = f"finqa_sft_{kind}"
-        results: list[Sequence[object]] = self._manager.subset_hook_caller(hook, others)()
-        pairs = []
-        for record in (record for result in results for record in result):
-            if not isinstance(record, KINDS[kind]):
+        caller = self._manager.subset_hook_caller(hook, others)
+        # pluggy leaves out of its results what is None.
+        answers = caller() or [None] * len(caller.get_hookimpls())
+        for answer in answers:
+            check_answer(hook, answer, expected=expected)
+            for record in answer:
+                check_record(kind, record)
+                yield Component(kind, record, provider)
+
+    def _refuse_twins(self, found: list[Component[ComponentRecord]]) -> None:
+        """Refuse a second component of one name from one provider: nothing could name it.
+
+        Raises:
+            PluginError: There is one.
+        """
+        taken = {(c.kind, c.full_name) for every in self._components.values() for c in every}
+        for component in found:
+            if (component.kind, component.full_name) in taken:
                 raise PluginError(
-                    f"{hook} returned a {type(record).__name__}; expected {KINDS[kind].__name__}"
+                    f"a second {SINGULAR[component.kind]} {component.record.name!r} of "
+                    f"{component.provider}; no recipe could tell them apart"
                 )
-            if not _NAME.fullmatch(record.name):
-                raise PluginError(
-                    f"{hook} returned the name {record.name!r}; names are lower-case letters, "
-                    "digits and underscores, a letter first"
-                )
-            if record.config.model_config.get("extra") != "forbid":
-                raise PluginError(
-                    f"{hook}: the options of {record.name!r} accept unknown keys; derive "
-                    f"{record.config.__name__} from finqa_sft.options.Options"
-                )
-            pairs.append((kind, record))
-        return pairs
+            taken.add((component.kind, component.full_name))
 
 
-def _entry_points() -> Iterator[tuple[Provider, EntryPoint]]:
-    """Every entry point of the group, with its distribution, but for our own."""
-    seen = set()
-    for distribution in importlib.metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name is None or _normalised(name) in seen:
-            # A stale copy further down sys.path is not what an import would find.
-            continue
-        seen.add(_normalised(name))
-        if _normalised(name) == _OWN:
-            continue
-        for entry_point in distribution.entry_points:
-            if entry_point.group == PROJECT:
-                yield Provider(name, distribution.version, entry_point.name), entry_point
-
-
-def _normalised(name: str) -> str:
-    """A distribution's name as packaging compares it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a Python file under a name of its own."""
-    if not path.is_file():
-        raise PluginError("no such file; correct the path under plugins")
-    name = "finqa_sft_plugin_" + re.sub(r"\W", "_", str(path))
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError("not a Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def _unknown_hook(name: str) -> str:
-    """Say that a hook does not exist, and which might be meant."""
-    hooks = [f"finqa_sft_{kind}" for kind in KINDS]
-    near = difflib.get_close_matches(name, hooks, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(hooks)}"
-    return f"no hook {name!r}; {hint}"
+def _problem(error: BaseException) -> str:
+    """An exception in one line, with the last place in the plugin's code that led to it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, FinqaSftError):
+        return text
+    named = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    between = (*_BETWEEN, "<frozen")
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(between)]
+    if not theirs:
+        return named
+    folder = Path(theirs[0].filename).parent
+    is_package = (folder / "__init__.py").is_file()
+    home = f"{folder}{os.sep}" if is_package else theirs[0].filename
+    place = [frame for frame in theirs if frame.filename.startswith(home)][-1]
+    return f"{named} ({place.filename}:{place.lineno})"

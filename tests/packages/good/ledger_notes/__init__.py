@@ -1,0 +1,1 @@
+"""Notes on ledgers: a reader, a formatter and a callback for finqa_sft."""

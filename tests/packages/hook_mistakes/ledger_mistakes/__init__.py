@@ -1,0 +1,1 @@
+"""Each module makes one mistake."""
