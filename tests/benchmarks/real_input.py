@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from machine import commit, processor
 
 RECIPE = """\
 model:
@@ -82,9 +83,6 @@ def main() -> None:
 
     losses = manifest["result"]["losses"]
     first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
     result = {
         "what": "QLoRA (NF4) of a real model on real FinQA rows, on this machine's device",
         "base": arguments.base.name,
@@ -100,8 +98,8 @@ def main() -> None:
         "seconds": {"command": round(seconds, 1), **manifest["timings"]},
         "model": {k: v for k, v in manifest["model"].items() if k != "base"},
         "versions": manifest["versions"],
-        "hardware": {**manifest["hardware"], "processor": platform.processor() or _processor()},
-        "commit": commit.stdout.strip(),
+        "hardware": {**manifest["hardware"], "processor": processor()},
+        "commit": commit(),
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, ensure_ascii=False)
@@ -172,13 +170,6 @@ def answer(folder: Path, *, max_length: int) -> list[dict[str, Any]]:
             }
         )
     return outputs
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown"
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from machine import commit, processor
 
 TRIALS = {
     "qlora_7b": "finqa/train_100.json",
@@ -57,16 +58,13 @@ def main() -> None:
         )
         losses = trials[recipe]["losses"]
         print(f"{recipe}: {losses[0]:.3f} -> {losses[-1]:.3f}", flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
     result = {
         "what": "shipped recipes on a few real rows with a small base, on this machine's device",
         "base": arguments.base.name,
         "overrides": overrides,
         "trials": trials,
-        "processor": _processor(),
-        "commit": commit.stdout.strip(),
+        "processor": processor(),
+        "commit": commit(),
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, ensure_ascii=False)
@@ -102,13 +100,6 @@ def trial(recipe: str, file: Path, overrides: list[str], *, base: Path, rows: in
         "timings": manifest["timings"],
         "versions": manifest["versions"],
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
 
 
 if __name__ == "__main__":
