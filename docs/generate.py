@@ -1,6 +1,9 @@
-"""Writes the reference pages: recipe keys from the option models, commands from their own help.
+"""Writes what is generated: reference pages, and the tables of measured results.
 
 python docs/generate.py
+
+Recipe keys come from the option models, commands from their own help, results from the JSON files
+in `docs/results`.
 
 The pages depend on this package alone: built-in components, one width of the help, and of the
 trainer's fields only those that the package owns or sets.
@@ -28,6 +31,10 @@ Schema = Mapping[str, Any]
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 COLUMNS = 88
+RESULTS = Path(__file__).resolve().parent / "results"
+RECIPES = Path(__file__).resolve().parent / "recipes"
+TRIAL_BEGINS = "<!-- trial: written by docs/generate.py -->\n"
+TRIAL_ENDS = "<!-- end of trial -->\n"
 GENERATED = "<!-- Written by docs/generate.py; change what it reads, not this file. -->"
 
 RECIPE_INTRO = """\
@@ -66,7 +73,48 @@ CLI_INTRO = """\
 
 def pages() -> dict[Path, str]:
     """The text of each generated page, by its path."""
-    return {FOLDER / "recipe.md": recipe_page(), FOLDER / "cli.md": cli_page()}
+    references = {FOLDER / "recipe.md": recipe_page(), FOLDER / "cli.md": cli_page()}
+    return references | trial_pages()
+
+
+def trial_pages() -> dict[Path, str]:
+    """The recipes' pages, with the results of their trials between two marks."""
+    result = json.loads((RESULTS / "recipe_trials_cpu.json").read_text(encoding="utf-8"))
+    found = {}
+    for recipe, trial in result["trials"].items():
+        path = RECIPES / f"{recipe}.md"
+        before, _, rest = path.read_text(encoding="utf-8").partition(TRIAL_BEGINS)
+        _, _, after = rest.partition(TRIAL_ENDS)
+        found[path] = before + TRIAL_BEGINS + _trial(result, trial) + TRIAL_ENDS + after
+    return found
+
+
+def _trial(result: Mapping[str, Any], trial: Mapping[str, Any]) -> str:
+    """What a recipe did with a small base and a few rows."""
+    data = trial["data"]["training"]
+    overrides = dict(word.split("=", 1) for word in result["overrides"])
+    rows = [
+        (
+            "base",
+            f"`{result['base']}`, {trial['model']['parameters'] / 1e6:.0f} million parameters",
+        ),
+        (
+            "data",
+            f"`{trial['file']}`: the first {data['questions']} questions, on {data['documents']} "
+            f"documents, in rows of up to {overrides['formatter.max_length']} tokens",
+        ),
+        ("steps", f"{len(trial['losses'])}, 2 questions each"),
+        ("trained parameters", f"{trial['model']['trained_parameters']:,}"),
+        ("loss, first 5 steps", f"{trial['mean_loss_first_5']:.3f}"),
+        ("loss, last 5 steps", f"{trial['mean_loss_last_5']:.3f}"),
+    ]
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
+    return (
+        "## A small trial\n\n"
+        "The recipe's factory, adapter, formatter and learning rate with a small base on CPU cores "
+        "([record](../results/recipe_trials_cpu.json)). It shows that the recipe learns from these "
+        f"rows, and says nothing of its own base.\n\n{table}\n"
+    )
 
 
 def recipe_page() -> str:

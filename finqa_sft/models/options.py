@@ -129,7 +129,7 @@ class QLoRAOptions(LoRAFactoryOptions):
 
     bits: Literal[4, 8] = 4
     """How the base is quantised: NF4 in 4 bits, or LLM.int8() in 8 (Dettmers et al., 2022), which
-    is nearer to the base, takes twice the memory and is slower."""
+    is nearer to the base and takes twice the memory."""
 
     double_quant: bool = True
     """Quantise the scales of the 4-bit blocks too: saves 0.37 bits a weight."""
