@@ -8,6 +8,7 @@ The ids equal those of TRL's own preparation of prompt-completion rows (TRL 1.16
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
 from finqa_sft.errors import ModelError
@@ -78,6 +79,7 @@ class Encoder:
             )
         except ModelError:
             self.merges_system = True
+        self._require_content()
         ending = self._completion_ids([user], [answer])[1]
         self.appends_eos = not any(token in self._stop_ids() for token in ending)
         if self.appends_eos and tokenizer.eos_token_id is None:
@@ -122,6 +124,18 @@ class Encoder:
             "document": document,
         }
 
+    def is_far_longer(self, messages: Sequence[Message], *, than: int) -> bool:
+        """Whether messages are surely more tokens than a number, by their characters alone.
+
+        Encoding megabytes takes seconds, and a document that is to be cut is encoded many times.
+        """
+        return sum(len(message["content"]) for message in messages) > than * self._longest_token
+
+    @cached_property
+    def _longest_token(self) -> int:
+        """Characters of the longest token; with byte-level tokens, at least as many."""
+        return max(map(len, self._tokenizer.get_vocab()))
+
     def marked(self, row: EncodedRow) -> str:
         """The row as text, each supervised span between ⟦ and ⟧."""
         text: list[str] = []
@@ -137,6 +151,19 @@ class Encoder:
             if token is not None:
                 span.append(token)
         return "".join(text)
+
+    def _require_content(self) -> None:
+        """Refuse a template that leaves out what people say."""
+        question: Message = {"role": "user", "content": "What is 1 + 1?"}
+        answer: Message = {"role": "assistant", "content": "It is 2."}
+        text = self._render([question, answer], answering=False)
+        for said in (question, answer):
+            if said["content"] not in text:
+                raise ModelError(
+                    f"the chat template leaves out what the {said['role']} says: a question and "
+                    f"its answer become {text[-80:]!r}; set model.chat_template to a template that "
+                    "writes every message"
+                )
 
     def _completion_ids(
         self, prompt: Sequence[Message], completion: Sequence[Message]
@@ -175,7 +202,9 @@ class Encoder:
 
     def _ids(self, text: str) -> list[int]:
         """Ids of a rendered text; the template has written the special tokens."""
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        # It would warn of texts longer than the model takes; those are cut or left out later.
+        encoded = self._tokenizer(text, add_special_tokens=False, verbose=False)
+        return list(encoded["input_ids"])
 
     def _stop_ids(self) -> set[int]:
         """Ids of the tokens that can end a turn."""

@@ -157,11 +157,21 @@ def test_what_does_not_keep_the_rest_from_being_read_is_noted(
             "start any token; indent with spaces, not tabs",
             Position(2, 1),
         ),
-        ("a: b: c\n", "not valid YAML: mapping values are not allowed here", Position(1, 5)),
-        ("a: 1\nb: \x07\n", "not valid YAML: the character U+0007", Position(2, 4)),
+        (
+            "a: b: c\n",
+            "not valid YAML: mapping values are not allowed here; put a text with a colon in "
+            "quotes",
+            Position(1, 5),
+        ),
+        (
+            "a: 1\nb: \x07\n",
+            "not valid YAML: the character U+0007 is not allowed; is this a text file?",
+            Position(2, 4),
+        ),
         (
             "a: 1\n---\nb: 2\n",
-            "not valid YAML: expected a single document in the stream, but found another document",
+            "not valid YAML: expected a single document in the stream (from 1:1), but found "
+            "another document; take the line --- out",
             Position(2, 1),
         ),
         ("a: &x [*x]\n", "a.0 contains itself", Position(1, 4)),
@@ -197,7 +207,8 @@ def test_aliases_cannot_fill_the_memory() -> None:
         ),
         (
             "a: b: c\n",
-            "r.yaml: 1 problem\n  1:5  not valid YAML: mapping values are not allowed here",
+            "r.yaml: 1 problem\n  1:5  not valid YAML: mapping values are not allowed here; put a "
+            "text with a colon in quotes",
         ),
         (
             "!!python/object/apply:os.system [ls]\n",
@@ -270,8 +281,8 @@ def test_the_later_of_two_overrides_counts() -> None:
         ("=3", "=3", "not an override; write key.path=value"),
         ("a..b=3", "a..b=3", "not an override; write key.path=value"),
         ("--a.b=3", "--a.b=3", "overrides have no dashes; write a.b=3"),
-        ("a=[1", "a", "not valid YAML: while parsing a flow sequence, expected ',' or ']', but "
-         "got '<stream end>'"),
+        ("a=[1", "a", "not valid YAML: while parsing a flow sequence (from 1:1), expected ',' or "
+         "']', but got '<stream end>'; close the bracket or brace"),
         ("a={b: 1, b: 2}", "a.b", "written twice; first in line 1"),
         ("items.2=x", "items.2", "no item '2' in the list items; there are items.0 to items.1"),
         ("items.x.y=1", "items.x.y", "no item 'x' in the list items; there are items.0 to items.1"),

@@ -374,7 +374,10 @@ def test_a_section_without_content_counts_as_left_out(load: Callable[..., Recipe
             "trainer: {dir: x}",
             "8:11 trainer.dir unknown key; wrong place? there is output.dir",
         ),
-        ("trainer: {zebra: x}", "8:11 trainer.zebra unknown key"),
+        (
+            "trainer: {zebra: x}",
+            "8:11 trainer.zebra unknown key; `finqa-sft show RECIPE` lists those that there are",
+        ),
         (
             "trainer: {num_epochs: 3}",
             "8:11 trainer.num_epochs unknown key; here it is trainer.num_train_epochs",

@@ -146,7 +146,7 @@ def test_the_schema_offers_what_a_recipe_may_set() -> None:
     properties = trainer_schema()["properties"]
     assert set(properties) == set(trainer_fields()) - set(REFUSED)
     assert properties["learning_rate"] == {"type": "number", "default": 2e-5}
-    assert properties["parallelism_config"] == {"default": None}
+    assert "parallelism_config" not in properties
     assert properties["eval_strategy"] == {"enum": ["no", "steps", "epoch"], "default": "no"}
     assert properties["data_seed"] == {
         "anyOf": [{"type": "integer"}, {"type": "null"}],

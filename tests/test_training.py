@@ -228,7 +228,7 @@ def test_without_a_token_to_learn_nothing_is_trained(tmp_path: Path) -> None:
         )
     assert str(error.value) == (
         "no token is left to train on: of 48 questions read, 0 remain (longer than "
-        "formatter.max_length without any paragraph or table row: 48)"
+        "formatter.max_length without any paragraph or table row: 48); raise formatter.max_length"
     )
     assert not (tmp_path / "run").exists()
 
@@ -250,9 +250,9 @@ def test_spoilt_weights_are_not_saved_and_the_record_is_still_json(tmp_path: Pat
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("gradient_accumulation_steps=0", "gradient_accumulation_steps is 0; it must be at least"),
-        ("save_steps=0", "trainer.save_steps is 0; it must be more than 0"),
-        ("seed=-1", "trainer.seed is -1; it must be at least 0"),
+        ("gradient_accumulation_steps=0", "gradient_accumulation_steps  must be at least 1, got 0"),
+        ("save_steps=0", "trainer.save_steps  must be more than 0, got 0"),
+        ("seed=-1", "trainer.seed  must be at least 0, got -1"),
         ("load_best_model_at_end=true", "the trainer refuses the recipe's trainer section: "),
         ("lr_scheduler_type=warmup_stable_decay", "the trainer refuses the recipe's trainer sec"),
         ("optim_args=x", "the trainer refuses the recipe's trainer section: "),

@@ -52,7 +52,22 @@ def main(argv: Sequence[str]) -> int:
         0 if all went well, 2 for input to be mended, 1 for a run that failed, 128 plus a signal's
         number for one that the signal ended.
     """
-    argv = list(argv)
+    try:
+        return _run(list(argv))
+    except FinqaSftError as error:
+        _complain(str(error))
+        return error.exit_status
+    except KeyboardInterrupt as interruption:
+        _complain("; ".join(["interrupted", *map(str, interruption.args)]))
+        return INTERRUPTED + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED + signal.SIGPIPE
+
+
+def _run(argv: list[str]) -> int:
+    """Find the verb and run it."""
     if argv and argv[0] not in VERBS and not argv[0].startswith("-"):
         if not _looks_like_recipe(argv[0]):
             _complain(_no_such_verb(argv[0]))
@@ -74,22 +89,13 @@ def main(argv: Sequence[str]) -> int:
     # argparse takes no positional arguments after an option of a list of them (CPython #59317);
     # overrides may stand anywhere.
     arguments, rest = parser.parse_known_args(argv)
-    if any(word.startswith("-") for word in rest) or (rest and "overrides" not in arguments):
+    # An override with dashes is told so beside the recipe's other problems.
+    options = [word for word in rest if word.startswith("-") and "=" not in word]
+    if options or (rest and "overrides" not in arguments):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         arguments.overrides += rest
-    try:
-        return int(modules[arguments.verb].run(arguments))
-    except FinqaSftError as error:
-        _complain(str(error))
-        return error.exit_status
-    except KeyboardInterrupt:
-        _complain("interrupted; nothing was saved since the last checkpoint")
-        return INTERRUPTED + signal.SIGINT
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INTERRUPTED + signal.SIGPIPE
+    return int(modules[arguments.verb].run(arguments))
 
 
 def _looks_like_recipe(word: str) -> bool:

@@ -14,8 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; a run that a signal ended exits with 128 plus the signal's number."""
-    recipe, plugins = load_recipe(arguments)
-    from finqa_sft.training.run import train
+    try:
+        recipe, plugins = load_recipe(arguments)
+        from finqa_sft.training.run import train
 
-    outcome = train(recipe, plugins=plugins)
+        outcome = train(recipe, plugins=plugins)
+    except KeyboardInterrupt as interruption:
+        if interruption.args:
+            raise
+        text = "before the first step: nothing was written; start again with the same command"
+        raise KeyboardInterrupt(text) from interruption
     return 128 + outcome.interrupted if outcome.interrupted else 0

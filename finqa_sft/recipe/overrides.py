@@ -88,7 +88,8 @@ def _set(data: dict[str, Any], path: Sequence[str], value: Any) -> Key:
                 at = _index(piece, node, key, path)
             case _:
                 raise _CannotApplyError(
-                    ".".join(path), f"{dotted(key)} is {spelled(node)} and has nothing below it"
+                    dotted(tuple(path)),
+                    f"{dotted(key)} is {spelled(node)} and has nothing below it",
                 )
         key = (*key, at)
         if last:
@@ -102,7 +103,13 @@ def _index(piece: str, items: list[Any], key: Key, path: Sequence[str]) -> int:
     """The index that a piece of a path names."""
     if piece.isascii() and piece.isdigit() and int(piece) < len(items):
         return int(piece)
-    there = f"{dotted(key)}.0 to {dotted(key)}.{len(items) - 1}" if items else "none"
+    match len(items):
+        case 0:
+            there = "it is empty"
+        case 1:
+            there = f"there is {dotted(key)}.0"
+        case count:
+            there = f"there are {dotted(key)}.0 to {dotted(key)}.{count - 1}"
     raise _CannotApplyError(
-        ".".join(path), f"no item {piece!r} in the list {dotted(key)}; there are {there}"
+        dotted(tuple(path)), f"no item {piece!r} in the list {dotted(key)}; {there}"
     )

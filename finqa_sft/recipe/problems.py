@@ -21,6 +21,9 @@ Key: TypeAlias = tuple[str | int, ...]
 _FEW = 8
 """Up to so many choices are listed rather than guessed at."""
 
+_LONG = 200
+"""Characters of a value that are shown."""
+
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
@@ -57,7 +60,7 @@ class Problem:
 
 def dotted(key: Key) -> str:
     """The key as people write it: `data.sources.0.reader`."""
-    return ".".join(map(str, key))
+    return ".".join(str(piece) if piece != "" else "''" for piece in key)
 
 
 def recipe_error(name: str, problems: Iterable[Problem]) -> RecipeError:
@@ -68,14 +71,20 @@ def recipe_error(name: str, problems: Iterable[Problem]) -> RecipeError:
         problems: At least one.
     """
     ordered = sorted(problems, key=lambda p: (p.position is None, p.position or Position(0, 0)))
-    places = max(len(problem.place) for problem in ordered)
-    keys = max(len(problem.key) for problem in ordered)
+    rows = [(problem.place, _printable(problem.key), problem.text) for problem in ordered]
+    places = max(len(place) for place, _, _ in rows)
+    keys = max(len(key) for _, key, _ in rows)
     lines = [
-        "  ".join(filter(None, (f"  {p.place:<{places}}", f"{p.key:<{keys}}", p.text)))
-        for p in ordered
+        "  ".join(filter(None, (f"  {place:<{places}}", f"{key:<{keys}}", _printable(text))))
+        for place, key, text in rows
     ]
     count = f"{len(lines)} problem{'' if len(lines) == 1 else 's'}"
     return RecipeError("\n".join([f"{name}: {count}", *lines]))
+
+
+def _printable(text: str) -> str:
+    """The text on one line: line ends and what a terminal would obey are written as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def spelled(value: object) -> str:
@@ -89,6 +98,10 @@ def spelled(value: object) -> str:
             return "a section"
         case list():
             return "a list"
+        case str() if len(value) > _LONG:
+            return f"{value[:_LONG]!r} and {len(value) - _LONG} more characters"
+        case int() if len(str(value)) > _LONG:
+            return f"a number of {len(str(value))} digits"
         case _:
             return repr(value)
 
@@ -114,8 +127,8 @@ def no_such(value: str, names: Sequence[str]) -> str:
     near = [name for name in names if name.startswith(f"{value}_")]
     near = near or difflib.get_close_matches(value, names, n=1)
     if near and len(names) > _FEW:
-        return f"no {value!r}; did you mean {_either(near[:3])}?"
-    return f"no {value!r}; there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
+        return f"no {spelled(value)}; did you mean {_either(near[:3])}?"
+    return f"no {spelled(value)}; there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
 
 
 @dataclass(frozen=True, slots=True)

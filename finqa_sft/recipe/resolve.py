@@ -7,6 +7,7 @@ these files, `resolve_recipe` looks the components up. `load_recipe` does both.
 from __future__ import annotations
 
 import copy
+import difflib
 import json
 import math
 import os
@@ -33,6 +34,7 @@ from finqa_sft.recipe.schema import (
     unknown_key,
 )
 from finqa_sft.recipe.trainer_fields import REFUSED, check_trainer_field, trainer_fields
+from finqa_sft.recipe.trainer_values import check_trainer_value
 
 if TYPE_CHECKING:
     from finqa_sft.plugins.manager import Component
@@ -145,6 +147,10 @@ class _Resolver:
             self._known += [(*key, inner) for inner in section.model_fields]
             if isinstance(name, str):
                 self._choose(key, section, name, options)
+            elif section.name_key not in own:
+                # Without a component no option is known; one of them may be its misspelt name.
+                near = difflib.get_close_matches(section.name_key, options)
+                self._unknown += [(*key, option) for option in near]
         trainer = data.get("trainer", {})
         self._check_trainer(trainer if isinstance(trainer, dict) else {})
         for index, file in enumerate(sections.plugins if sections else ()):
@@ -224,7 +230,7 @@ class _Resolver:
                 self._problem(key, REFUSED[name], of_value=False)
             elif name not in trainer_fields():
                 self._unknown.append(key)
-            elif problem := check_trainer_field(name, value):
+            elif problem := check_trainer_field(name, value) or check_trainer_value(name, value):
                 self._problem(key, problem)
             elif collator and name in needed and needed[name] != value:
                 text = f"collator {collator.name} needs {name}={spelled(needed[name])}"

@@ -269,7 +269,7 @@ def unknown_key(key: Key, known: Collection[Key]) -> str:
         return f"unknown key; did you mean {dotted(siblings[near[0]])}?"
     if siblings and len(siblings) <= 12:
         return f"unknown key; there {'is' if len(siblings) == 1 else 'are'} {', '.join(siblings)}"
-    return "unknown key"
+    return "unknown key; `finqa-sft show RECIPE` lists those that there are"
 
 
 def _tails(key: Key) -> list[str]:

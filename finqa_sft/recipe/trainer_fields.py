@@ -135,6 +135,7 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "do_eval": _NO_EFFECT,
         "do_predict": _NO_EFFECT,
         "logging_nan_inf_filter": "a loss that is not finite stops the run; leave it out",
+        "parallelism_config": "no recipe can hold it; configure `accelerate launch` instead",
         "local_rank": "the launcher sets it; leave it out",
         "hub_token": "a secret must not stand in a recipe; set the variable HF_TOKEN instead",
     }

@@ -105,7 +105,10 @@ def load_text(text: str) -> Located:
         before = text[: error.position]
         position = Position(before.count("\n") + 1, error.position - before.rfind("\n"))
         character = f"U+{ord(text[error.position]):04X}"
-        raise NotYamlError(f"not valid YAML: the character {character}", position) from error
+        raise NotYamlError(
+            f"not valid YAML: the character {character} is not allowed; is this a text file?",
+            position,
+        ) from error
     except RecursionError as error:
         raise NotYamlError("nested too deeply to be read", Position(1, 1)) from error
     return Located(data, builder.keys, builder.values, tuple(builder.problems))
@@ -218,8 +221,25 @@ def _position(mark: yaml.Mark | None) -> Position:
     return Position(1, 1) if mark is None else Position(mark.line + 1, mark.column + 1)
 
 
+_HINTS = (
+    ("'\\t'", "indent with spaces, not tabs"),
+    ("mapping values are not allowed", "put a text with a colon in quotes"),
+    ("quoted scalar, found unexpected end", "close the quote"),
+    ("found '<scalar>'", "write a quote within quotes twice"),
+    ("found '<block mapping start>'", "indent the keys of a section alike"),
+    ("'<stream end>'", "close the bracket or brace"),
+    ("expected a single document", "take the line --- out"),
+)
+"""Words of PyYAML's complaints, and what to do then."""
+
+
 def _syntax(error: yaml.MarkedYAMLError) -> str:
-    """PyYAML's complaint in one line."""
-    said = ", ".join(part for part in (error.context, error.problem) if part)
-    hint = "; indent with spaces, not tabs" if "'\\t'" in said else ""
-    return f"not valid YAML: {said}{hint}"
+    """PyYAML's complaint in one line, with where the faulty part begins and what to do."""
+    begins = _position(error.context_mark)
+    context = error.context
+    if context and error.context_mark and begins != _position(error.problem_mark):
+        context = f"{context} (from {begins})"
+    said = ", ".join(part for part in (context, error.problem) if part)
+    plain = ", ".join(part for part in (error.context, error.problem) if part)
+    hints = [f"; {hint}" for words, hint in _HINTS if words in plain]
+    return "".join(["not valid YAML: ", said, *hints[:1]])

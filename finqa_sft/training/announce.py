@@ -55,8 +55,9 @@ class Batches:
         """Work it out as the trainer does."""
         per_device = args.per_device_train_batch_size
         accumulation = args.gradient_accumulation_steps
-        batches = math.ceil(rows / (per_device * world_size()))
-        steps_an_epoch = max(math.ceil(batches / accumulation), 1)
+        batches = rows / (per_device * world_size())
+        batches = int(batches) if args.dataloader_drop_last else math.ceil(batches)
+        steps_an_epoch = math.ceil(batches / accumulation)
         steps = args.max_steps
         if steps <= 0:
             steps = math.ceil(args.num_train_epochs * steps_an_epoch)
@@ -154,7 +155,9 @@ def result(
         _line(console, "loss", f"{losses[0]:.4f} at first, {losses[-1]:.4f} at last")
     _line(console, "adapter", str(folder.adapter))
     _line(console, "record", str(folder.manifest))
-    if stopped:
+    if stopped and state.global_step >= state.max_steps:
+        _line(console, "stopped", f"after all {state.max_steps} steps; nothing is left to do")
+    elif stopped:
         _line(
             console,
             "stopped",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -31,13 +32,14 @@ class Interruption(TrainerCallback):
     """Turns Ctrl-C and SIGTERM into a checkpoint and an orderly end after the current step.
 
     Attributes:
-        received: The signal, once all processes know of it.
+        received: The signal, once all processes know of it or the training is over.
     """
 
     def __init__(self, console: Console) -> None:
         """Take the console that says what happens."""
         self.received: signal.Signals | None = None
         self._pending = 0
+        self._process = os.getpid()
         self._console = console
 
     @contextmanager
@@ -56,19 +58,26 @@ class Interruption(TrainerCallback):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if self._pending:
+            # It came when the last step was done.
+            self.received = signal.Signals(self._pending)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Save and stop if any process received a signal."""
-        pending = self._pending
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            # One process that stops alone would leave the others waiting for it.
-            number = torch.tensor(pending, device=args.device)
-            torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
-            pending = int(number)
-        if pending:
-            self.received = signal.Signals(pending)
+        if self._is_noted(args):
+            control.should_evaluate = False
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Make no further step for a signal that came during an evaluation."""
+        # Under this strategy the evaluation's result decides whether to save; the next step stops.
+        decides = args.save_strategy == "best"
+        if state.global_step < state.max_steps and not decides and self._is_noted(args):
             control.should_save = True
             control.should_training_stop = True
 
@@ -80,8 +89,23 @@ class Interruption(TrainerCallback):
             control.should_evaluate = False
             control.should_save = False
 
+    def _is_noted(self, args: TrainingArguments) -> bool:
+        """Whether any process received a signal; all processes ask at the same time."""
+        pending = self._pending
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # One process that stops alone would leave the others waiting for it.
+            number = torch.tensor(pending, device=args.device)
+            torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
+            pending = int(number)
+        if pending:
+            self.received = signal.Signals(pending)
+        return self.received is not None
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         """Remember the signal; a second one ends the process at once."""
+        if os.getpid() != self._process:
+            # The processes that load data have the handler too, and end with this one.
+            return
         if self._pending:
             raise KeyboardInterrupt
         self._pending = number

@@ -138,10 +138,12 @@ def prepare_data(recipe: Recipe, *, encoder: Encoder, formatter: Formatter) -> P
 
     data = PreparedData(encoded(training), encoded(held_out), counts)
     if not any(label != IGNORED for row in data.training.rows for label in row["labels"]):
-        reasons = "; ".join(f"{reason}: {n}" for reason, n in counts.left_out.items())
+        reasons = "; ".join(f"{reason}: {n}" for reason, n in counts.left_out.items() if n)
+        short = counts.left_out[TOO_LONG] + counts.left_out[NO_DOCUMENT]
         raise DataError(
             f"no token is left to train on: of {counts.read.total()} questions read, "
             f"{len(data.training.rows)} remain ({reasons or 'none was left out'})"
+            + ("; raise formatter.max_length" if short else "")
         )
     return data
 
@@ -174,9 +176,10 @@ def _read(recipe: Recipe, sources: Sequence[Source], counts: Counts) -> list[Que
         counts.read[f"{source.component.record.name} {number}"] += len(found)
         counts.left_out.update(f"bad row: {row.field}: {row.problem}" for row in bad)
         if not found:
+            cause = f"all {len(bad)} rows are bad, first {bad[0]}" if bad else "it has no rows"
             raise DataError(
                 f"source {number} ({source.component.record.name}) holds no question that can be "
-                "read"
+                f"read: {cause}; mend it, or take it out of the recipe"
             )
         found = [_told_apart(question, documents, number, counts) for question in found]
         questions += _weighted(found, source.weight, seed=recipe.split.seed, counts=counts)
@@ -243,12 +246,15 @@ def _fitted(
         by_document.setdefault(question.document.id, []).append(question)
     shown: dict[int, Document] = {}
 
-    def length(question: Question, document: Document) -> int:
+    def fits(question: Question, document: Document) -> bool:
         prompt = formatter.prompt(question, document=document)
-        return len(encoder.encode(prompt, formatter.completion(question))["input_ids"])
+        completion = formatter.completion(question)
+        if encoder.is_far_longer([*prompt, *completion], than=recipe.max_length):
+            return False
+        return len(encoder.encode(prompt, completion)["input_ids"]) <= recipe.max_length
 
     def fit(asked: Sequence[Question], document: Document) -> bool:
-        return all(length(question, document) <= recipe.max_length for question in asked)
+        return all(fits(question, document) for question in asked)
 
     for asked in by_document.values():
         document = asked[0].document

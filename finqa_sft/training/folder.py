@@ -7,8 +7,9 @@ import math
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,7 @@ from filelock import FileLock, Timeout
 from finqa_sft.errors import OutputError
 from finqa_sft.ranks import is_main
 
-_HARDLY_ANY = 2**20
-"""Bytes; torch reports a full disk as a failed write without saying why."""
-
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 class RunFolder:
@@ -53,9 +51,25 @@ class RunFolder:
         if not is_main():
             yield
             return
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path} is a file; set output.dir to a folder")
+        missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        try:
+            with self._locked():
+                yield
+        finally:
+            # Refused before anything was written: leave no trace.
+            for path in missing:
+                with suppress(OSError):
+                    # Goes wrong where something was written, which is what is wanted.
+                    path.rmdir()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the folder's lock; the file goes with it."""
+        lock = FileLock(self._lock)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._lock)
             lock.acquire(timeout=0)
         except Timeout as error:
             raise OutputError(
@@ -70,10 +84,10 @@ class RunFolder:
         try:
             yield
         finally:
+            if os.name == "posix":
+                # Elsewhere an open file cannot be removed, and the lock does it when released.
+                self._lock.unlink(missing_ok=True)
             lock.release()
-            if [path.name for path in self.path.iterdir()] == [self._lock.name]:
-                # Refused before anything was written: leave no trace.
-                shutil.rmtree(self.path)
 
     def starting_point(self, *, resume: bool | str | None, overwrite: bool) -> Path | None:
         """Where the run begins: a checkpoint, or None for the beginning.
@@ -89,11 +103,12 @@ class RunFolder:
         checkpoint = None
         if resume:
             checkpoint = self.last_checkpoint() if resume is True else Path(str(resume))
-            if checkpoint is None or not (checkpoint / "trainer_state.json").is_file():
+            if checkpoint is None or not is_complete(checkpoint):
                 raise OutputError(
                     f"no complete checkpoint in {checkpoint or self.path}; leave out "
                     "trainer.resume_from_checkpoint to start from the beginning"
                 )
+            require_whole(checkpoint)
             if self.holds(checkpoint):
                 return checkpoint
         found = self._contents()
@@ -110,29 +125,38 @@ class RunFolder:
             )
         return checkpoint
 
-    @contextmanager
-    def full_disk_explained(self) -> Iterator[None]:
-        """Say what to do where writing fails for want of room.
+    def kept(self) -> str:
+        """What of a run that ended early can be used."""
+        last = self.last_checkpoint()
+        return f"{last} is kept" if last else "no checkpoint had been saved"
 
-        Raises:
-            OutputError: In place of whatever a library raised, if the disk is full.
-        """
+    def way_on(self) -> str:
+        """How a run that ended early goes on, from its last checkpoint or from the beginning."""
+        if self.last_checkpoint():
+            return "go on from there with trainer.resume_from_checkpoint=true"
+        return "start again with output.overwrite=true"
+
+    def remove_unfinished(self) -> None:
+        """Remove checkpoints that were not saved to their end."""
+        if not is_main():
+            return
+        for path in self._checkpoints():
+            if not is_complete(path):
+                shutil.rmtree(path)
+
+    @contextmanager
+    def new_adapter(self) -> Iterator[Path]:
+        """A folder to save the adapter to, which takes its place once all is written."""
+        partial = self.adapter.with_suffix(".part")
         try:
-            yield
-        except Exception as error:
-            free = shutil.disk_usage(self.path).free
-            if "No space left" not in str(error) and free > _HARDLY_ANY:
-                raise
-            last = self.last_checkpoint()
-            remedy = (
-                f"free some and go on from {last} with trainer.resume_from_checkpoint=true"
-                if last
-                else "free some and start again, or set output.dir to a folder with more room"
-            )
-            raise OutputError(
-                f"the disk of {self.path} is full ({free / 2**20:.0f} MiB left); {remedy}. "
-                "trainer.save_total_limit keeps fewer checkpoints"
-            ) from error
+            yield partial
+            if is_main():
+                if self.adapter.exists():
+                    shutil.rmtree(self.adapter)
+                partial.rename(self.adapter)
+        finally:
+            if is_main() and partial.exists():
+                shutil.rmtree(partial)
 
     def clear(self) -> None:
         """Remove an earlier run's files, and no others."""
@@ -149,30 +173,82 @@ class RunFolder:
         return checkpoint is not None and checkpoint.resolve().parent == self.path.resolve()
 
     def last_checkpoint(self) -> Path | None:
-        """The newest complete checkpoint.
+        """The newest complete checkpoint."""
+        return max(filter(is_complete, self._checkpoints()), key=_step, default=None)
 
-        The trainer writes `trainer_state.json` last, so a folder without it was interrupted.
-        """
-        found = [
-            (int(match[1]), path)
-            for path in self.path.glob("checkpoint-*")
-            if (match := _CHECKPOINT.fullmatch(path.name))
-            and (path / "trainer_state.json").is_file()
-        ]
-        return max(found)[1] if found else None
+    def _checkpoints(self) -> list[Path]:
+        """The folders that the trainer saves to."""
+        return sorted(p for p in self.path.glob("*") if _CHECKPOINT.fullmatch(p.name))
 
     def _contents(self) -> list[Path]:
         """What stands here under the names that a run uses."""
         named = [self.manifest, self.metrics, self.card, self.adapter]
-        checkpoints = [p for p in self.path.glob("*") if _CHECKPOINT.fullmatch(p.name)]
-        return [path for path in named if path.exists()] + sorted(checkpoints)
+        return [path for path in named if path.exists()] + self._checkpoints()
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace the manifest in one step, so that it is never half written."""
         text = json.dumps(finite(manifest), indent=2, ensure_ascii=False, default=str)
         partial = self.manifest.with_suffix(".json.part")
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, self.manifest)
+        try:
+            partial.write_text(text + "\n", encoding="utf-8")
+            os.replace(partial, self.manifest)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint was saved to its end; the trainer writes `trainer_state.json` last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def require_whole(checkpoint: Path) -> None:
+    """Refuse a complete checkpoint that was damaged since, as by copying a part of it.
+
+    Raises:
+        OutputError: Names the file that is missing or cut off.
+    """
+    if any(checkpoint.glob("adapter_config.json")):
+        _require_weights(checkpoint / "adapter_model.safetensors")
+    # DeepSpeed and FSDP keep the optimizer in folders of their own.
+    if not any([*checkpoint.glob("optimizer*"), *checkpoint.glob("global_step*")]):
+        raise OutputError(
+            f"{checkpoint} holds no state of the optimizer, so the run cannot go on as it was; "
+            "leave out trainer.resume_from_checkpoint, and trainer.save_only_model where runs are "
+            "to be resumed"
+        )
+    for path in sorted([*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")]):
+        if not zipfile.is_zipfile(path):
+            raise _damaged(path)
+
+
+def _require_weights(path: Path) -> None:
+    """Refuse a safetensors file that is not there, or shorter than its own header says."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        whole = path.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, ValueError, MemoryError):
+        whole = False
+    if not whole:
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} is missing or damaged, so {path.parent} cannot be resumed; copy it again, or "
+        "name an earlier checkpoint in trainer.resume_from_checkpoint"
+    )
+
+
+def _step(checkpoint: Path) -> int:
+    """The step that a checkpoint was saved after."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def refuse_other_run(checkpoint: Path, identity: Mapping[str, Any]) -> None:
@@ -191,7 +267,13 @@ def refuse_other_run(checkpoint: Path, identity: Mapping[str, Any]) -> None:
             f"{manifest} is missing, so nothing says what {checkpoint} was trained on; start anew "
             "without trainer.resume_from_checkpoint"
         )
-    before = json.loads(manifest.read_text(encoding="utf-8"))["identity"]
+    try:
+        before = json.loads(manifest.read_text(encoding="utf-8"))["identity"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{manifest} is not as a run wrote it, so nothing says what {checkpoint} was trained "
+            "on; restore it, or start anew without trainer.resume_from_checkpoint"
+        ) from error
     now = json.loads(json.dumps(dict(identity), default=str))
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if "data" in changed:

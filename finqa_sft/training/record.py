@@ -140,6 +140,9 @@ class RunRecord:
         try:
             yield
             status = f"interrupted by {self.interrupted.name}" if self.interrupted else "finished"
+        except KeyboardInterrupt:
+            status = f"interrupted by {Signals.SIGINT.name}"
+            raise
         finally:
             history = trainer.state.log_history
             manifest["status"] = status

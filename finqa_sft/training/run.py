@@ -13,6 +13,7 @@ from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.ranks import is_main
 from finqa_sft.recipe import Recipe
+from finqa_sft.training.failures import Parts, explained
 from finqa_sft.training.folder import RunFolder, refuse_other_run
 
 
@@ -40,14 +41,15 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
     """
     console = console or Console(quiet=not is_main(), soft_wrap=True)
     folder = RunFolder(recipe.output.dir)
-    with folder.taken():
+    parts = Parts()
+    with folder.taken(), parts.blamed():
         checkpoint = folder.starting_point(
             resume=recipe.trainer.get("resume_from_checkpoint"), overwrite=recipe.output.overwrite
         )
         # Seconds of imports begin here, after everything that can be refused without them.
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         quiet_libraries()
-        factory = recipe.model.build()
+        factory = parts.build(recipe.model)
         factory.check()
 
         from transformers import PrinterCallback
@@ -57,9 +59,11 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         from finqa_sft.encoding import Encoder
         from finqa_sft.training import announce
         from finqa_sft.training.arguments import (
+            require_batches,
+            require_possible,
             sft_fields,
             trainer_section_blamed,
-            try_optimizer,
+            try_arguments,
         )
         from finqa_sft.training.callbacks import (
             FiniteValues,
@@ -82,9 +86,11 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         evaluates = bool(data.held_out.rows)
         with trainer_section_blamed():
             args = SFTConfig(**sft_fields(recipe, factory=factory, evaluates=evaluates))
-        collator = recipe.collator.build(tokenizer)
+            require_possible(args)
+        collator = parts.build(recipe.collator, tokenizer)
         train_dataset = collator.arrange(data.training.dataset())
         eval_dataset = collator.arrange(data.held_out.dataset()) if evaluates else None
+        require_batches(args, training=len(train_dataset), held_out=len(data.held_out.rows))
         batches = announce.Batches.of(args, rows=len(train_dataset))
         announce.batches(console, batches)
 
@@ -94,7 +100,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             model.set_attn_implementation(attention)
         collator.check_model(model)
         interruption, progress = Interruption(console), ProgressReport(console)
-        callbacks = [callback.build(folder.path) for callback in recipe.callbacks]
+        callbacks = [parts.build(callback, folder.path) for callback in recipe.callbacks]
         watchers = [interruption, progress, FiniteValues(), MetricsFile(folder.metrics)]
         with trainer_section_blamed():
             trainer = SFTTrainer(
@@ -106,7 +112,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
                 processing_class=tokenizer,
                 callbacks=[*watchers, *callbacks],
             )
-            try_optimizer(trainer, steps=batches.steps)
+            try_arguments(trainer, steps=batches.steps)
         trainer.remove_callback(PrinterCallback)
         factory.settle(trainer)
 
@@ -114,13 +120,14 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         if not folder.holds(checkpoint):
             folder.clear()
         with (
-            folder.full_disk_explained(),
+            explained(folder),
             record.kept(trainer),
             progress.shown(),
             interruption.watching(),
         ):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            trainer.save_model(str(folder.adapter))
+            with folder.new_adapter() as adapter:
+                trainer.save_model(str(adapter))
             record.interrupted = interruption.received
         stopped = interruption.received is not None
         announce.result(console, trainer.state, recipe=recipe, folder=folder, stopped=stopped)
