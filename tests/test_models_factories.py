@@ -263,6 +263,14 @@ def test_options_of_4_bits_are_refused_with_8(name: str, value: object) -> None:
         QLoRAOptions.model_validate({"bits": 8, name: value})
 
 
+def test_dora_on_8_bits_is_refused() -> None:
+    with pytest.raises(ValidationError) as caught:
+        qlora(bits=8, dora=True)
+    assert "lora.dora does not work on an 8-bit base; set bits to 4, or take factory lora" in str(
+        caught.value
+    )
+
+
 # The adapter's first weights
 
 

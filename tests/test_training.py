@@ -53,6 +53,31 @@ def test_a_run_leaves_adapter_checkpoints_record_metrics_and_card(
     assert "accuracy on questions | not measured" in card
 
 
+def test_a_run_of_all_weights_leaves_a_model_that_loads_by_itself(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    folder = run(recipe, "model.factory=full", "trainer.max_steps=1").folder
+    assert not (folder / "adapter").exists()
+    assert manifest(folder)["result"]["folder"] == "model"
+    card = (folder / "model" / "README.md").read_text()
+    assert "library_name: transformers\n" in card
+    assert "tags: [finance, question-answering, trl, sft]\n" in card
+    assert "\ntiny with all weights fine-tuned on financial questions" in card
+    assert "AutoModelForCausalLM" in card
+    assert "eft" not in card.partition("## Versions")[0]
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    assert tokenizer.chat_template
+    saved = load_file(folder / "checkpoint-1" / "model.safetensors")
+    loaded = {name: weight for name, weight in model.state_dict().items() if name in saved}
+    assert loaded
+    assert all(torch.equal(weight, saved[name]) for name, weight in loaded.items())
+    with pytest.raises(OutputError, match="already holds a run"):
+        run(recipe, "model.factory=full")
+    run(recipe, "trainer.max_steps=1", "output.overwrite=true")
+    assert (folder / "adapter").is_dir()
+    assert not (folder / "model").exists()
+
+
 def test_a_run_says_what_it_resolved(finished: tuple[Path, str]) -> None:
     _, said = finished
     assert "  formatter      program  finqa_sft" in said
@@ -92,20 +117,43 @@ def test_the_adapter_loads_in_plain_peft_and_changes_what_the_base_says(
     assert config["base_model_name_or_path"] == str(tiny)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        ["model.lora.dropout=0.1"],
+        ["model.factory=full"],
+        *(
+            pytest.param(model, marks=pytest.mark.slow)
+            for model in (
+                ["model.factory=lora", "model.lora.init=mica"],
+                ["model.lora.init=eva", "model.lora.r=4", "model.lora.dropout=0.1"],
+                ["model.bits=8", "model.lora.rslora=true"],
+                ["model.lora.modules_to_save=[lm_head]"],
+            )
+        ),
+    ],
+    ids=" ".join,
+)
 def test_an_interrupted_and_resumed_run_continues_bit_for_bit(
-    finished: tuple[Path, str], tmp_path: Path
+    tmp_path: Path, model: list[str]
 ) -> None:
-    text = RECIPE.replace("max_steps: 6", "max_steps: 6\n  lr_scheduler_type: constant")
-    text = text.replace("formatter:", "model:\n  lora:\n    dropout: 0.1\nformatter:")
-    whole = run(write_recipe(tmp_path, text), f"output.dir={tmp_path / 'whole'}").folder
+    recipe = write_recipe(tmp_path)
+    model = [*model, "trainer.lr_scheduler_type=constant", "trainer.eval_strategy=no"]
+    model.append("data.split.held_out=0")
+    whole = run(recipe, f"output.dir={tmp_path / 'whole'}", *model).folder
     half = tmp_path / "half"
-    run(write_recipe(tmp_path, text), f"output.dir={half}", "trainer.max_steps=3")
+    run(recipe, f"output.dir={half}", "trainer.max_steps=3", *model)
     assert losses(half) == losses(whole)[:3]
-    run(write_recipe(tmp_path, text), f"output.dir={half}", "trainer.resume_from_checkpoint=true")
+    run(recipe, f"output.dir={half}", "trainer.resume_from_checkpoint=true", *model)
     assert losses(half) == losses(whole)
     last, resumed = (
-        load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (whole, half)
-    )
+        {name: weight for path in sorted(folder.glob("*/*model.safetensors"))
+         if "checkpoint" not in path.parent.name
+         for name, weight in load_file(path).items()}
+        for folder in (whole, half)
+    )  # fmt: skip
+    assert last.keys() == resumed.keys()
+    assert last
     assert all(torch.equal(last[name], resumed[name]) for name in last)
 
 

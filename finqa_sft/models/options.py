@@ -150,6 +150,11 @@ class QLoRAOptions(LoRAFactoryOptions):
 
     @model_validator(mode="after")
     def _four_bits_only(self) -> QLoRAOptions:
+        if self.bits == 8 and self.lora.dora:
+            # Seen with PEFT 0.21 and bitsandbytes 0.50: computing the magnitudes loses the scales.
+            raise ValueError(
+                "lora.dora does not work on an 8-bit base; set bits to 4, or take factory lora"
+            )
         if self.bits == 8:
             for name in ("double_quant", "storage_dtype"):
                 if name in self.model_fields_set:

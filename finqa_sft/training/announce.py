@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -147,13 +148,19 @@ def model(console: Console, described: dict[str, Any]) -> None:
 
 
 def result(
-    console: Console, state: TrainerState, *, recipe: Recipe, folder: RunFolder, stopped: bool
+    console: Console,
+    state: TrainerState,
+    recipe: Recipe,
+    *,
+    folder: RunFolder,
+    result: Path,
+    stopped: bool,
 ) -> None:
     """Say how the run ended, where things are, and what can be done next."""
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     if losses:
         _line(console, "loss", f"{losses[0]:.4f} at first, {losses[-1]:.4f} at last")
-    _line(console, "adapter", str(folder.adapter))
+    _line(console, result.name, str(result))
     _line(console, "record", str(folder.manifest))
     if stopped and state.global_step >= state.max_steps:
         _line(console, "stopped", f"after all {state.max_steps} steps; nothing is left to do")

@@ -11,12 +11,16 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from finqa_sft.errors import OutputError
 from finqa_sft.ranks import is_main
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 
@@ -26,7 +30,8 @@ class RunFolder:
 
     Attributes:
         path: The folder.
-        adapter: Where the trained adapter and its tokenizer go.
+        adapter: Where a trained adapter and its tokenizer go.
+        model: Where a model goes that was trained whole.
         manifest: `run.json`.
         metrics: One JSON object a logged step.
         card: The model card.
@@ -36,6 +41,7 @@ class RunFolder:
         """Name the parts; nothing is created."""
         self.path = path
         self.adapter = path / "adapter"
+        self.model = path / "model"
         self.manifest = path / "run.json"
         self.metrics = path / "metrics.jsonl"
         self.card = path / "README.md"
@@ -144,16 +150,22 @@ class RunFolder:
             if not is_complete(path):
                 shutil.rmtree(path)
 
+    def result(self, model: PeftModel | PreTrainedModel) -> Path:
+        """Where what was trained goes: the adapter, or the model if there is none."""
+        from peft import PeftModel
+
+        return self.adapter if isinstance(model, PeftModel) else self.model
+
     @contextmanager
-    def new_adapter(self) -> Iterator[Path]:
-        """A folder to save the adapter to, which takes its place once all is written."""
-        partial = self.adapter.with_suffix(".part")
+    def replaced(self, result: Path) -> Iterator[Path]:
+        """A folder to save to, which takes the place of `result` once all is written."""
+        partial = result.with_suffix(".part")
         try:
             yield partial
             if is_main():
-                if self.adapter.exists():
-                    shutil.rmtree(self.adapter)
-                partial.rename(self.adapter)
+                if result.exists():
+                    shutil.rmtree(result)
+                partial.rename(result)
         finally:
             if is_main() and partial.exists():
                 shutil.rmtree(partial)
@@ -182,7 +194,7 @@ class RunFolder:
 
     def _contents(self) -> list[Path]:
         """What stands here under the names that a run uses."""
-        named = [self.manifest, self.metrics, self.card, self.adapter]
+        named = [self.manifest, self.metrics, self.card, self.adapter, self.model]
         return [path for path in named if path.exists()] + self._checkpoints()
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
@@ -211,8 +223,14 @@ def require_whole(checkpoint: Path) -> None:
     Raises:
         OutputError: Names the file that is missing or cut off.
     """
-    if any(checkpoint.glob("adapter_config.json")):
-        _require_weights(checkpoint / "adapter_model.safetensors")
+    weights = set(checkpoint.glob("*.safetensors"))
+    if (checkpoint / "adapter_config.json").is_file():
+        weights.add(checkpoint / "adapter_model.safetensors")
+    elif (checkpoint / "optimizer.pt").is_file():
+        # DeepSpeed and FSDP keep weights in folders of their own, too.
+        weights |= _model_weights(checkpoint)
+    for path in sorted(weights):
+        _require_weights(path)
     # DeepSpeed and FSDP keep the optimizer in folders of their own.
     if not any([*checkpoint.glob("optimizer*"), *checkpoint.glob("global_step*")]):
         raise OutputError(
@@ -223,6 +241,18 @@ def require_whole(checkpoint: Path) -> None:
     for path in sorted([*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")]):
         if not zipfile.is_zipfile(path):
             raise _damaged(path)
+
+
+def _model_weights(checkpoint: Path) -> set[Path]:
+    """The files that the weights of a whole model are in: one, or those that an index names."""
+    index = checkpoint / "model.safetensors.index.json"
+    if not index.is_file():
+        return {checkpoint / "model.safetensors"}
+    try:
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    except (ValueError, KeyError) as error:
+        raise _damaged(index) from error
+    return {checkpoint / shard for shard in shards}
 
 
 def _require_weights(path: Path) -> None:

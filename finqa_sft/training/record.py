@@ -88,10 +88,12 @@ class RunRecord:
         data: PreparedData,
         batches: Batches,
         folder: RunFolder,
+        result: Path,
     ) -> None:
         """Note everything that is known before the first step."""
         self.interrupted: Signals | None = None
         self._folder = folder
+        self._result = result
         described = factory.describe()
         self._manifest: dict[str, Any] = {
             "status": "running",
@@ -149,6 +151,7 @@ class RunRecord:
             manifest["ended"] = _now()
             manifest["timings"] = {"training_s": round(time.monotonic() - began, 3)}
             manifest["result"] = {
+                "folder": self._result.name,
                 "steps": trainer.state.global_step,
                 "losses": [e["loss"] for e in history if "loss" in e],
                 "eval_losses": [e["eval_loss"] for e in history if "eval_loss" in e],
@@ -157,7 +160,7 @@ class RunRecord:
                 self._folder.write_manifest(manifest)
         if is_main():
             card = model_card(manifest, log=history)
-            for path in (self._folder.card, self._folder.adapter / "README.md"):
+            for path in (self._folder.card, self._result / "README.md"):
                 path.write_text(card, encoding="utf-8")
 
 
@@ -216,6 +219,7 @@ def model_card(manifest: dict[str, Any], *, log: list[dict[str, Any]]) -> str:
         "model_card.md.jinja",
         {
             "run": manifest,
+            "is_adapter": manifest["result"]["folder"] == "adapter",
             "losses": [entry for entry in log if "loss" in entry],
             "evaluations": [entry for entry in log if "eval_loss" in entry],
         },

@@ -1,4 +1,4 @@
-"""One training run, on one screen: a resolved recipe in, a saved adapter out."""
+"""One training run, on one screen: a resolved recipe in, a saved adapter or model out."""
 
 from __future__ import annotations
 
@@ -116,7 +116,10 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         trainer.remove_callback(PrinterCallback)
         factory.settle(trainer)
 
-        record = RunRecord(recipe, plugins, factory, data=data, batches=batches, folder=folder)
+        result = folder.result(model)
+        record = RunRecord(
+            recipe, plugins, factory, data=data, batches=batches, folder=folder, result=result
+        )
         if not folder.holds(checkpoint):
             folder.clear()
         with (
@@ -126,9 +129,11 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             interruption.watching(),
         ):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            with folder.new_adapter() as adapter:
-                trainer.save_model(str(adapter))
+            with folder.replaced(result) as partial:
+                trainer.save_model(str(partial))
             record.interrupted = interruption.received
         stopped = interruption.received is not None
-        announce.result(console, trainer.state, recipe=recipe, folder=folder, stopped=stopped)
+        announce.result(
+            console, trainer.state, recipe, folder=folder, result=result, stopped=stopped
+        )
         return Outcome(folder.path, trainer.state.global_step, interruption.received)
