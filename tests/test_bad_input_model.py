@@ -128,7 +128,8 @@ def cut(name: str) -> Callable[[Path], None]:
         (
             lambda base: (base / "tokenizer.json").write_text('{"version":'),
             "base '{}' has no tokenizer that can be loaded: Expecting value: line 1 column 12 "
-            "(char 11); copy its tokenizer files beside its weights",
+            "(char 11); copy its tokenizer files (tokenizer.json, tokenizer_config.json) beside "
+            "its weights",
         ),
     ],
 )

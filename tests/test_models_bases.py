@@ -241,6 +241,29 @@ def test_a_config_that_is_no_json_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [{"hidden_size": "big"}, {"hidden_size": 65}, {"num_attention_heads": 0}, {"vocab_size": -1}],
+    ids=str,
+)
+def test_a_config_of_no_model_is_refused(folder: Path, wrong: dict[str, Any]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | wrong))
+    factory = QLoRAFactory(QLoRAOptions(base=str(folder)))
+    factory.device = H100
+
+    message = refusal(factory.check)
+
+    assert message.startswith(
+        (
+            f"{folder}/config.json describes no model: ",
+            f"base '{folder}' has a config that no model can be built from: ",
+        )
+    )
+    assert message.endswith("; copy or download it again")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
     ("config", "problem"),
     [
         (BertConfig(), "an encoder (model type 'bert')"),

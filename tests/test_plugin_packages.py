@@ -618,7 +618,8 @@ def test_a_file_beside_the_recipe_is_a_plugin(crowd: Environment, tmp_path: Path
         (
             "[folder]",
             {"folder/x.py": ""},
-            "small.yaml: 1 problem\n  16:11  plugins.0  no such file: folder\n",
+            "small.yaml: 1 problem\n"
+            "  16:11  plugins.0  a folder: folder; name the Python file in it\n",
         ),
         (
             "[mine.py]",

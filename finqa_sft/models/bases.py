@@ -169,6 +169,7 @@ def _require_weights(folder: Path) -> None:
 
 def _checked_config(base: str, file: Path, revision: str | None) -> PreTrainedConfig:
     """The config of a base, after looking at the file itself."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING, AutoConfig
     from transformers import __version__ as transformers_version
 
@@ -191,7 +192,12 @@ def _checked_config(base: str, file: Path, revision: str | None) -> PreTrainedCo
             f"base {base!r} {reason}; upgrade transformers or name a base that it supports"
         )
     # A name on the Hub has been downloaded to the cache by now, with nothing but its config.
-    config: PreTrainedConfig = AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
+    except (StrictDataclassError, ArithmeticError, OSError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{file} describes no model: {' '.join(str(error).split())}; copy or download it again"
+        ) from error
     _require_causal(base, config)
     return config
 

@@ -65,8 +65,20 @@ class BuiltinFactory(ABC):
 
     @cached_property
     def skeleton(self) -> Skeleton:
-        """The shapes of the base."""
-        return skeleton(self.base.config)
+        """The shapes of the base.
+
+        Raises:
+            ModelError: The base's config describes no model that can be built.
+        """
+        config = self.base.config
+        try:
+            return skeleton(config)
+        # Each architecture finds a mistake in its own way.
+        except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"base {self.options.base!r} has a config that no model can be built from: "
+                f"{' '.join(str(error).split())}; copy or download it again"
+            ) from error
 
     @cached_property
     @abstractmethod

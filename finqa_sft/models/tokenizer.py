@@ -35,9 +35,13 @@ def load_tokenizer(
             location, revision=revision or "main", trust_remote_code=False
         )
     except (OSError, ValueError) as error:
+        if Path(location).is_dir() and not (Path(location) / "tokenizer.json").is_file():
+            reason = "it has no tokenizer.json"
+        else:
+            reason = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"base {name!r} has no tokenizer that can be loaded: {error}; copy its tokenizer files "
-            "beside its weights"
+            f"base {name!r} has no tokenizer that can be loaded: {reason}; copy its tokenizer "
+            "files (tokenizer.json, tokenizer_config.json) beside its weights"
         ) from error
     facts = {"pad_token": _settle_padding(tokenizer, name), "chat_template": "the base's own"}
     if chat_template is not None:

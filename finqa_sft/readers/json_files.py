@@ -24,6 +24,7 @@ JSON_LINES = (".jsonl", ".ndjson")
 _WHITE_SPACE = re.compile(r"[ \t\n\r]*")
 _CUT_OFF = "the file seems cut off, copy or download it again"
 _TOO_DEEP = "lists or objects nested too deeply to be read; write flat rows"
+_KEYS_SHOWN = 5
 _LONGEST_MARK = 12
 """More characters than any mark has that counts as a whole: `-Infinity`, a character's escape, the
 exponent of a number. Up to so many before the end of a stretch it can be cut in two."""
@@ -265,9 +266,11 @@ def list_rows(path: Path, text: JsonText) -> Iterator[object]:
         case "{":
             names: list[str] = []
             for name in text.names():
-                names.append(name)
+                if len(names) < _KEYS_SHOWN:
+                    names.append(name)
                 text.skip()
-            found = f"an object with the keys {', '.join(map(repr, names[:5]))}"
+            keys = f"with the keys {', '.join(map(repr, names))}" if names else "without keys"
+            found = f"an object {keys}"
         case _:
             found = kind(text.value())
     text.end()

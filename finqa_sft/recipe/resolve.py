@@ -154,7 +154,9 @@ class _Resolver:
         trainer = data.get("trainer", {})
         self._check_trainer(trainer if isinstance(trainer, dict) else {})
         for index, file in enumerate(sections.plugins if sections else ()):
-            if not file.is_file():
+            if file.is_dir():
+                self._problem(("plugins", index), f"a folder: {file}; name the Python file in it")
+            elif not file.is_file():
                 self._problem(("plugins", index), f"no such file: {file}")
         known = list(dict.fromkeys(self._known))
         for key in self._unknown:

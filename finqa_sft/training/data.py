@@ -126,8 +126,7 @@ def prepare_data(recipe: Recipe, *, encoder: Encoder, formatter: Formatter) -> P
     refuse_leaks(training, held_out)
 
     def encoded(questions: list[Question]) -> Part:
-        with recipe.formatter.component.blamed():
-            examples = list(_fitted(recipe, questions, encoder, formatter, counts))
+        examples = list(_fitted(recipe, questions, encoder, formatter, counts))
         return Part(
             examples,
             [

@@ -48,7 +48,8 @@ class Parts:
         """
         try:
             yield
-        except Exception as error:
+        # A component that exits takes the run with it, and is to be named no less.
+        except (Exception, SystemExit) as error:
             frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
             for frame in reversed(frames):
                 found = self._providers.get(id(frame.f_locals.get("self")))

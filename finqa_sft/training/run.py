@@ -77,7 +77,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         announce.recipe(console, recipe)
         tokenizer = factory.load_tokenizer()
         encoder = Encoder(tokenizer)
-        data = prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
+        data = prepare_data(recipe, encoder=encoder, formatter=parts.build(recipe.formatter))
         announce.data(console, data, encoder=encoder)
         if checkpoint:
             refuse_other_run(checkpoint, identity(recipe, data))
