@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,6 +15,9 @@ _WORDS = re.compile(r"(?:\S+\s*){1,40}")
 
 Part: TypeAlias = tuple[int, int]
 """What can be left out: block, and sentence of a paragraph or row of a table."""
+
+Sentences: TypeAlias = dict[int, list[str]]
+"""The sentences of each paragraph, by block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class Cut:
 
 def bare_document(document: Document) -> Document:
     """The least that can be shown: the headers of the tables."""
-    return _without(document, set(_removal_order(document)))
+    sentences = _all_sentences(document)
+    return _without(document, _removal_order(document, sentences), sentences)
 
 
 def fit_document(document: Document, *, fits: Callable[[Document], bool]) -> Cut:
@@ -53,26 +57,26 @@ def fit_document(document: Document, *, fits: Callable[[Document], bool]) -> Cut
     """
     if fits(document):
         return Cut(document)
-    order = _removal_order(document)
+    sentences = _all_sentences(document)
+    order = _removal_order(document, sentences)
 
     def cut(count: int) -> Document:
-        return _without(document, set(order[:count]))
+        return _without(document, order[:count], sentences)
 
     count = bisect.bisect_left(range(len(order)), True, lo=1, key=lambda n: fits(cut(n)))
-    removed = set(order[:count])
-    texts = [i for i, block in enumerate(document.blocks) if isinstance(block, Paragraph)]
-    touched = {block for block, _ in removed}
-    gone = {block for block in texts if (block, 0) in removed}
+    removed = order[:count]
+    ends = dict(removed)
+    gone = {block for block in sentences if ends.get(block) == 0}
     return Cut(
-        document=_without(document, removed),
+        document=cut(count),
         paragraphs=len(gone),
-        shortened=len(touched.intersection(texts) - gone),
-        rows=sum(block not in texts for block, _ in removed),
+        shortened=len(ends.keys() & sentences.keys()) - len(gone),
+        rows=sum(block not in sentences for block, _ in removed),
     )
 
 
-def _removal_order(document: Document) -> list[Part]:
-    """What may go, first to last."""
+def _removal_order(document: Document, sentences: Sentences) -> list[Part]:
+    """What may go, first to last; of a block, its end before its beginning."""
     tables = [i for i, block in enumerate(document.blocks) if isinstance(block, Table)]
 
     def distance(block: int) -> int:
@@ -80,9 +84,8 @@ def _removal_order(document: Document) -> list[Part]:
 
     paragraphs = [
         (distance(index), index, sentence)
-        for index, block in enumerate(document.blocks)
-        if isinstance(block, Paragraph)
-        for sentence in range(max(len(_sentences(block.text)), 1))
+        for index, pieces in sentences.items()
+        for sentence in range(max(len(pieces), 1))
     ]
     rows = [
         (index, row)
@@ -92,6 +95,14 @@ def _removal_order(document: Document) -> list[Part]:
         for row in range(len(table.rows) - 1, table.header_rows - 1, -1)
     ]
     return [*((block, part) for _, block, part in sorted(paragraphs, reverse=True)), *rows]
+
+
+def _all_sentences(document: Document) -> Sentences:
+    return {
+        index: _sentences(block.text)
+        for index, block in enumerate(document.blocks)
+        if isinstance(block, Paragraph)
+    }
 
 
 def _sentences(text: str) -> list[str]:
@@ -105,16 +116,16 @@ def _sentences(text: str) -> list[str]:
     return pieces
 
 
-def _without(document: Document, removed: set[Part]) -> Document:
-    """The document without the given sentences and rows."""
+def _without(document: Document, removed: Sequence[Part], sentences: Sentences) -> Document:
+    """The document without the given parts, the first ones of `_removal_order`."""
+    # Of several parts of a block, the last one counts: everything behind it is removed too.
+    ends = dict(removed)
     blocks: list[Paragraph | Table] = []
     for index, block in enumerate(document.blocks):
-        if isinstance(block, Table):
-            rows = tuple(row for r, row in enumerate(block.rows) if (index, r) not in removed)
-            blocks.append(replace(block, rows=rows))
-        elif (index, 0) not in removed:
-            first = min((part for i, part in removed if i == index), default=None)
-            whole = first is None
-            text = block.text if whole else "".join(_sentences(block.text)[:first]).rstrip()
-            blocks.append(Paragraph(text))
+        if index not in ends:
+            blocks.append(block)
+        elif isinstance(block, Table):
+            blocks.append(replace(block, rows=block.rows[: ends[index]]))
+        elif ends[index]:
+            blocks.append(Paragraph("".join(sentences[index][: ends[index]]).rstrip()))
     return replace(document, blocks=tuple(blocks))
