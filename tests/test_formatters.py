@@ -63,14 +63,15 @@ def test_the_document_comes_before_the_question() -> None:
 def test_earlier_turns_follow_the_document_as_chat_turns() -> None:
     turns = (Turn("What were sales?", "5,829"), Turn("And before?", "5,735", program="add(1, 2)"))
     asked = replace(CHANGE, history=turns, text="The growth?")
-    prompt = AnswerFormatter().prompt(asked, document=PAGE)
-    assert [(m["role"], m["content"].rpartition("\n")[2]) for m in prompt[1:]] == [
-        ("user", "Question: What were sales?"),
-        ("assistant", "5,829"),
-        ("user", "Question: And before?"),
-        ("assistant", "add(1, 2)"),
-        ("user", "Question: The growth?"),
-    ]
+    for formatter, second in ((ProgramFormatter(), "add(1, 2)"), (AnswerFormatter(), "5,735")):
+        prompt = formatter.prompt(asked, document=PAGE)
+        assert [(m["role"], m["content"].rpartition("\n")[2]) for m in prompt[1:]] == [
+            ("user", "Question: What were sales?"),
+            ("assistant", "5,829"),
+            ("user", "Question: And before?"),
+            ("assistant", second),
+            ("user", "Question: The growth?"),
+        ]
 
 
 def test_an_executed_answer_is_taught_before_a_written_one() -> None:

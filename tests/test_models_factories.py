@@ -16,14 +16,18 @@ from pydantic import ValidationError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    Gemma3Config,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
+    LlamaModel,
+    OPTConfig,
+    Qwen2MoeConfig,
 )
 from transformers.integrations import deepspeed
 
 from finqa_sft.errors import HardwareError, ModelError
-from finqa_sft.models import eva
+from finqa_sft.models import first_weights
 from finqa_sft.models.adapters import AdapterFactory
 from finqa_sft.models.devices import Device
 from finqa_sft.models.factory import BuiltinFactory
@@ -38,6 +42,15 @@ from finqa_sft.models.options import (
 )
 from finqa_sft.models.qlora import QLoRAFactory
 from finqa_sft.models.tiny import tiny_base
+
+TEXT: dict[str, Any] = {
+    "vocab_size": 2048,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 IDS = torch.arange(40, 72).reshape(2, 16)
 
@@ -181,6 +194,77 @@ def test_full_can_hold_its_weights_in_bfloat16(tmp_path: Path) -> None:
     assert sum(factory.memory.parts.values()) == 1967808 * 8
 
 
+def test_bfloat16_weights_are_computed_in_bfloat16() -> None:
+    factory = full(weights_dtype="bfloat16")
+    factory.device = CPU
+    assert factory.sft_args() == {"bf16": True, "use_cpu": True}
+    assert factory.describe()["compute_dtype"] == "bfloat16"
+    assert factory.describe()["compute_dtype_why"] == "the weights are held in it"
+    with pytest.raises(ValidationError) as caught:
+        full(weights_dtype="bfloat16", compute_dtype="float16")
+    assert (
+        "weights_dtype bfloat16 is computed in bfloat16, not in float16; leave compute_dtype out, "
+        "or set weights_dtype to float32" in str(caught.value)
+    )
+    factory = full(weights_dtype="bfloat16")
+    factory.device = Device("cuda", 0, "Tesla T4", 2**34, 2**34, bfloat16=False)
+    with pytest.raises(HardwareError) as refused:
+        factory.check()
+    assert str(refused.value) == (
+        "cuda:0 (Tesla T4) has no bfloat16 units; set model.weights_dtype to float32, or use a GPU "
+        "of compute capability 8.0 or later"
+    )
+
+
+@pytest.mark.parametrize("kind", [FullFactory, LoRAFactory, QLoRAFactory])
+def test_float16_without_a_gpu_is_refused_before_anything_is_read(kind: Any) -> None:
+    options = {
+        FullFactory: FullOptions,
+        LoRAFactory: LoRAFactoryOptions,
+        QLoRAFactory: QLoRAOptions,
+    }
+    assert refusal(kind(options[kind](compute_dtype="float16"))) == (
+        "float16 training needs a GPU and this process has none; leave model.compute_dtype at "
+        "auto, which is float32 on the CPU"
+    )
+
+
+def test_what_only_sees_images_is_frozen_under_full(tmp_path: Path) -> None:
+    config = Gemma3Config(
+        text_config={**TEXT, "layer_types": ["full_attention"], "head_dim": 16},
+        vision_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+                       "num_attention_heads": 4, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    factory = FullFactory(FullOptions(base=str(tmp_path)))
+    model = factory.load_model(arguments(tmp_path, factory))
+
+    assert factory.skeleton.idle > 0
+    assert factory.memory.trained_parameters == sum(w.numel() for w in trained(model).values())
+    assert factory.skeleton.idle == sum(w.numel() for w in frozen(model).values())
+    assert any("vision" in name for name in frozen(model))
+    assert not any("vision" in name or "projector" in name for name in trained(model))
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_base_without_its_head_is_refused(tmp_path: Path, kind: str) -> None:
+    """Embedding models are saved so; a random head would be another one each time."""
+    config = LlamaConfig.from_pretrained(tiny_base(), tie_word_embeddings=False)
+    LlamaModel(config).save_pretrained(tmp_path)
+    factory: BuiltinFactory = (
+        LoRAFactory(LoRAFactoryOptions(base=str(tmp_path)))
+        if kind == "lora"
+        else FullFactory(FullOptions(base=str(tmp_path)))
+    )
+    with pytest.raises(ModelError) as caught:
+        factory.load_model(arguments(tmp_path, factory))
+    assert str(caught.value) == (
+        f"base '{tmp_path}' lacks lm_head.weight, for which random ones would stand in; name a "
+        "base that was saved with its output head"
+    )
+
+
 def test_full_needs_memory_for_all_that_training_keeps() -> None:
     factory = FullFactory(FullOptions(base="org/1b"))
     factory.skeleton = skeleton(LlamaConfig(vocab_size=32000, num_hidden_layers=4))
@@ -295,6 +379,21 @@ def test_an_initialisation_leaves_base_and_first_answers_as_they_are(
     assert factory.memory.trained_parameters == sum(w.numel() for w in trained(model).values())
 
 
+def test_an_orthogonal_adapter_adds_nothing_to_a_bfloat16_base(tmp_path: Path) -> None:
+    """PEFT rounds both factors to the base's dtype, after which their product is not zero."""
+    options = LoRAFactoryOptions(
+        compute_dtype="bfloat16", lora=LoraOptions(init="orthogonal", r=64, alpha=128)
+    )
+    factory = LoRAFactory(options)
+    model = factory.load_model(arguments(tmp_path, factory))
+    layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj")
+    first, second = (part["default"].weight for part in (layer.lora_A, layer.lora_B))
+
+    assert first.dtype == second.dtype == torch.float32
+    assert float((second @ first).abs().max()) < 1e-6
+    assert torch.linalg.matrix_rank(first) == torch.linalg.matrix_rank(second) == 32
+
+
 @pytest.mark.parametrize("factory", [qlora, lora], ids=["qlora", "lora"])
 def test_eva_begins_at_the_components_of_the_rows(tmp_path: Path, factory: Any) -> None:
     made = factory(r=4, init="eva")
@@ -318,15 +417,62 @@ def test_eva_begins_at_the_components_of_the_rows(tmp_path: Path, factory: Any) 
 def test_eva_gives_up_instead_of_waiting_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eva, "MOST_BATCHES", 3)
+    """There are 4 batches: the limit is reached in the second pass."""
+    monkeypatch.setattr(first_weights, "MOST_BATCHES", 6)
 
     with pytest.raises(ModelError) as caught:
-        train(tmp_path, lora(r=16, init="eva"))
+        train(tmp_path, lora(r=64, init="eva"))
 
     assert str(caught.value) == (
-        "model.lora.init eva: after 3 batches the components of some layer still move; lower "
+        "model.lora.init eva: after 6 batches the components of some layer still move; lower "
         "model.lora.r, or take init gaussian"
     )
+
+
+def test_eva_needs_as_many_tokens_as_ranks(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        train(tmp_path, lora(r=128, init="eva"), per_device_train_batch_size=1)
+
+    assert str(caught.value) == (
+        "model.lora.init eva takes r=128 directions from each batch, and no batch has so many "
+        "tokens; lower model.lora.r, or raise trainer.per_device_train_batch_size"
+    )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        OPTConfig(vocab_size=2048, hidden_size=64, ffn_dim=128, num_hidden_layers=1,
+                  num_attention_heads=4, word_embed_proj_dim=64),
+        Qwen2MoeConfig(**TEXT, moe_intermediate_size=32, shared_expert_intermediate_size=64,
+                       num_experts=2, num_experts_per_tok=1),
+    ],
+    ids=lambda config: config.model_type,
+)  # fmt: skip
+def test_eva_looks_into_layers_without_a_batch_dimension(tmp_path: Path, config: Any) -> None:
+    AutoTokenizer.from_pretrained(tiny_base()).save_pretrained(tmp_path)
+    torch.manual_seed(3)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    targets = ("q_proj", "fc1", "fc2") if config.model_type == "opt" else ("q_proj", "down_proj")
+    options = LoRAFactoryOptions(
+        base=str(tmp_path), lora=LoraOptions(r=4, init="eva", target_modules=targets)
+    )
+    model = train(tmp_path, LoRAFactory(options), learning_rate=0.0, max_steps=1).model
+    firsts = [weight for name, weight in trained(model).items() if "lora_A" in name]
+    assert len(firsts) >= 2
+    for weight in firsts:
+        torch.testing.assert_close(weight @ weight.T, torch.eye(4), rtol=1e-4, atol=1e-4)
+
+
+def test_a_second_adapter_in_fewer_layers_can_begin_at_the_rows(tmp_path: Path) -> None:
+    model = lora(r=4).load_model(arguments(tmp_path, lora()))
+    second = lora(r=4, init="eva", target_modules=("q_proj",))
+    second.add_adapter(model, "second", seed=7)
+    trained_model = train(tmp_path, second, model=model, learning_rate=0.0, max_steps=1).model
+    firsts = {name: w for name, w in trained(trained_model).items() if "lora_A" in name}
+    assert all("q_proj.lora_A.second" in name for name in firsts)
+    for weight in firsts.values():
+        torch.testing.assert_close(weight @ weight.T, torch.eye(4), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -361,10 +507,15 @@ def test_initialisations_for_whole_bases_are_refused_on_quantised_ones(init: str
     )
 
 
-def test_mica_has_no_more_directions_than_the_layers() -> None:
+def test_there_are_no_more_directions_than_the_layers_are_wide() -> None:
+    rest = "; lower model.lora.r to that, or leave the layer out of model.lora.target_modules"
     assert refusal(lora(init="mica", r=96)) == (
         "model.lora.init mica takes r directions of each layer, and "
-        "model.layers.0.self_attn.k_proj has 64; lower model.lora.r to that"
+        f"model.layers.0.self_attn.k_proj has 64{rest}"
+    )
+    assert refusal(qlora(init="eva", r=200)) == (
+        "model.lora.init eva takes r directions of each layer, and "
+        f"model.layers.0.mlp.gate_proj has 192{rest}"
     )
 
 
@@ -428,7 +579,29 @@ def test_a_head_of_its_own_is_trained_without_the_embedding(
     assert made.describe()["trained_whole"] == "lm_head, model.norm"
 
 
+def test_modules_trained_whole_beside_a_bfloat16_base_are_float32(tmp_path: Path) -> None:
+    """In bfloat16 a norm of ones would stay ones: such updates are below its precision."""
+    adapter = LoraOptions(modules_to_save=("norm",))
+    factory = LoRAFactory(LoRAFactoryOptions(compute_dtype="bfloat16", lora=adapter))
+
+    model = train(tmp_path, factory, learning_rate=1e-4).model
+
+    (norm,) = (w for name, w in trained(model).items() if "modules_to_save" in name)
+    assert norm.dtype == torch.float32
+    assert 0 < float((norm - 1).abs().max()) < 1e-3
+
+
+def test_a_module_inside_of_another_is_trained_with_it(tmp_path: Path) -> None:
+    made = lora(modules_to_save=("mlp", "mlp.gate_proj"), target_modules=("q_proj",))
+    model = made.load_model(arguments(tmp_path, made))
+    assert made.memory.trained_parameters == sum(w.numel() for w in trained(model).values())
+
+
 def test_modules_that_cannot_be_trained_whole_are_refused(tmp_path: Path) -> None:
+    assert refusal(lora(modules_to_save=("rotary_emb",))) == (
+        "model.lora.modules_to_save: 'rotary_emb' is model.rotary_emb, which has no weights to "
+        "train; take it out"
+    )
     assert refusal(qlora(modules_to_save=("embed_token",))) == (
         "model.lora.modules_to_save: 'embed_token' is no module of the base; did you mean "
         "'embed_tokens'?; common ones are embed_tokens and lm_head"
@@ -538,9 +711,78 @@ def test_what_is_no_adapter_of_this_base_is_refused(tmp_path: Path, untied: str)
         f"{tmp_path / 'other' / 'adapter_config.json'} if they are the same"
     )
     model = made.load_model(arguments(tmp_path, made))
+    for name in ("a.b", "", "keys", "a b"):
+        bad_name = (
+            f"{name!r} cannot be an adapter's name; take letters, digits and underscores, as in "
+            "'finqa'"
+        )
+        assert problem({name: tmp_path}) == bad_name
+        with pytest.raises(ModelError) as caught:
+            made.add_adapter(model, name, seed=1)
+        assert str(caught.value) == bad_name
+    with pytest.raises(ModelError) as caught:
+        other.add_adapter(model, "second", seed=1)
+    assert str(caught.value) == (
+        f"the model stands on {tiny_base()}, and this factory's base is {untied}; take the factory "
+        "that made the model"
+    )
     with pytest.raises(ModelError) as caught:
         made.add_adapter(model, "default", seed=1)
     assert str(caught.value) == (
         "the model has an adapter named 'default' already; take another name, or "
         "model.delete_adapter() first"
     )
+
+
+def test_an_adapter_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
+    made = qlora()
+    saved = tmp_path / "saved"
+    made.load_model(arguments(tmp_path, made)).save_pretrained(str(saved))
+    config, weights = saved / "adapter_config.json", saved / "adapter_model.safetensors"
+    written = json.loads(config.read_text())
+
+    def problem() -> str:
+        with pytest.raises(ModelError) as caught:
+            made.load_adapters({"a": saved})
+        return str(caught.value)
+
+    for wrong, said in (
+        ({"peft_type": "PROMPT_TUNING"}, " is not of a LoRA adapter (peft_type 'PROMPT_TUNING'); "),
+        (
+            {"peft_type": ...},
+            " is not of a LoRA adapter (peft_type None); load it with peft itself",
+        ),
+        (
+            {"base_model_name_or_path": ...},
+            " was trained on None, and the base here is tiny; load ",
+        ),
+        ({"r": 8}, f"adapter {saved} cannot be loaded over tiny: "),
+        ({"init_lora_weights": "mica"}, f"adapter {saved} cannot be loaded over tiny: "),
+    ):
+        changed = {k: v for k, v in (written | wrong).items() if v is not ...}
+        config.write_text(json.dumps(changed))
+        assert said in problem()
+    config.write_text("{")
+    assert problem().startswith(f"{config} is not JSON: ")
+    config.write_text(json.dumps(written))
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert problem().startswith(f"adapter {saved} cannot be loaded over tiny: ")
+    weights.unlink()
+    assert problem() == (
+        f"{saved} has no adapter_model.safetensors; weights in other formats are not read, as "
+        "pickled files can run code: save the adapter again"
+    )
+
+
+def test_a_base_of_the_same_name_in_another_folder_is_another_base(tmp_path: Path) -> None:
+    bases = [tmp_path / name / "model" for name in ("one", "two")]
+    for seed, base in enumerate(bases):
+        AutoTokenizer.from_pretrained(tiny_base()).save_pretrained(base)
+        torch.manual_seed(seed)
+        AutoModelForCausalLM.from_config(LlamaConfig(**TEXT)).save_pretrained(base)
+    one, two = (LoRAFactory(LoRAFactoryOptions(base=str(base))) for base in bases)
+    one.load_model(arguments(tmp_path, one)).save_pretrained(str(tmp_path / "saved"))
+    with pytest.raises(ModelError, match=r"was trained on .*one/model, and the base here is .*two"):
+        two.load_adapters({"a": tmp_path / "saved"})
+    bases[0].rename(tmp_path / "one" / "gone")
+    two.load_adapters({"a": tmp_path / "saved"})

@@ -10,6 +10,7 @@ from typing import Any
 import bitsandbytes.nn.modules as bnb
 import pytest
 import torch
+from datasets import Dataset
 from factories import CPU, arguments, frozen, same, train, trained
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
@@ -21,6 +22,7 @@ from transformers import (
     set_seed,
 )
 from transformers.integrations import deepspeed
+from trl import SFTTrainer
 
 from finqa_sft.errors import HardwareError, ModelError
 from finqa_sft.models.devices import Device
@@ -111,11 +113,26 @@ def test_adapters_are_float32_on_the_cpu(tmp_path: Path) -> None:
     assert {weight.dtype for weight in trained(trainer.model).values()} == {torch.float32}
 
 
-def test_bfloat16_on_the_cpu_is_left_as_the_trainer_has_it(tmp_path: Path) -> None:
+def test_adapters_are_float32_beside_a_base_that_computes_in_bfloat16(tmp_path: Path) -> None:
     trainer = train(tmp_path, QLoRAFactory(QLoRAOptions(compute_dtype="bfloat16")), max_steps=1)
 
-    assert {weight.dtype for weight in trained(trainer.model).values()} == {torch.bfloat16}
-    assert trainer.model.dtype == torch.bfloat16
+    assert {weight.dtype for weight in trained(trainer.model).values()} == {torch.float32}
+    assert trainer.model.get_input_embeddings().weight.dtype == torch.bfloat16
+
+
+def test_sharded_adapters_keep_the_dtype_of_what_they_are_sharded_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = QLoRAFactory(QLoRAOptions(compute_dtype="bfloat16"))
+    args = arguments(tmp_path, factory)
+    model = factory.load_model(args)
+    rows = Dataset.from_list([{"input_ids": [1, 2], "labels": [1, 2]}])
+    trainer = SFTTrainer(model, args, train_dataset=rows)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+
+    factory.settle(trainer)
+
+    assert {weight.dtype for weight in trained(model).values()} == {torch.bfloat16}
 
 
 def test_a_saved_adapter_loads_in_plain_peft(tmp_path: Path) -> None:
@@ -156,7 +173,6 @@ def test_the_base_is_nf4_with_double_quantisation(tmp_path: Path) -> None:
     assert all(layer.weight.dtype == torch.uint8 for layer in layers)
     assert all(layer.compute_dtype == torch.float32 for layer in layers)
     assert not any(layer.support_avx512bf16_for_cpu for layer in layers)
-    assert model.config.use_cache is False
 
 
 def test_double_quantisation_and_storage_can_be_set(tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ def test_the_adapter_loads_in_plain_peft_and_changes_what_the_base_says(
                 ["model.lora.init=eva", "model.lora.r=4", "model.lora.dropout=0.1"],
                 ["model.bits=8", "model.lora.rslora=true"],
                 ["model.lora.modules_to_save=[lm_head]"],
+                ["model.compute_dtype=bfloat16", "model.lora.dora=true"],
+                ["model.factory=lora", "model.compute_dtype=bfloat16"],
             )
         ),
     ],

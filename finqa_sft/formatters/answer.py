@@ -34,7 +34,12 @@ class AnswerFormatter:
 
     def prompt(self, question: Question, *, document: Document) -> list[Message]:
         """Instruction, document, question."""
-        return chat_prompt(question, document=document, system=self._options.system or SYSTEM)
+        return chat_prompt(
+            question,
+            document=document,
+            system=self._options.system or SYSTEM,
+            said=lambda turn: turn.answer,
+        )
 
     def completion(self, question: Question) -> list[Message]:
         """The answer on one line, and its scale, if it has one, on the next."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Literal, cast
 
 from pydantic import Field
 
-from finqa_sft.documents import SCALES, Document, Question, Scale
+from finqa_sft.documents import SCALES, Document, Question, Scale, Turn
 from finqa_sft.formatters.base import Message
 from finqa_sft.formatters.linearize import document_text
 from finqa_sft.options import Options
@@ -28,14 +29,22 @@ class ChatOptions(Options):
     analyst wrote ("14.2%"). Without an executed answer, what was written is taught."""
 
 
-def chat_prompt(question: Question, *, document: Document, system: str) -> list[Message]:
+def chat_prompt(
+    question: Question, *, document: Document, system: str, said: Callable[[Turn], str]
+) -> list[Message]:
     """The prompt: instruction, document, earlier turns, question; the document comes first.
 
     The document stands in the first user message, before the question, so that all questions of a
     document begin with the same tokens.
+
+    Args:
+        question: The question to ask.
+        document: What to show of its document.
+        system: The instruction.
+        said: What stands as the answer to an earlier turn: of the kind that is taught.
     """
     asked = [turn.question for turn in question.history] + [question.text]
-    answers = [turn.program or turn.answer for turn in question.history]
+    answers = [said(turn) for turn in question.history]
     opening = f"{document_text(document)}\n\nQuestion: {asked[0]}".strip()
     messages: list[Message] = [
         {"role": "system", "content": system},

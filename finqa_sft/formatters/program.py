@@ -33,7 +33,12 @@ class ProgramFormatter:
 
     def prompt(self, question: Question, *, document: Document) -> list[Message]:
         """Instruction, document, question."""
-        return chat_prompt(question, document=document, system=self._options.system or SYSTEM)
+        return chat_prompt(
+            question,
+            document=document,
+            system=self._options.system or SYSTEM,
+            said=lambda turn: turn.program or turn.answer,
+        )
 
     def completion(self, question: Question) -> list[Message]:
         """The program as written, or the value."""

@@ -1,29 +1,33 @@
 """What the factories with adapters share: new adapters on a frozen base, and several over one base.
 
 One base serves many uses: `load_model` gives it a first adapter, `add_adapter` further ones that
-know nothing of each other, and `load_adapters` puts saved ones over one copy of the base, to be
-switched by `model.set_adapter(name)`.
+know nothing of each other, and `load_adapters` puts saved ones over one copy of the base.
 """
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finqa_sft.errors import ModelError
-from finqa_sft.models.devices import is_zero3
-from finqa_sft.models.eva import initialise_from_rows
+from finqa_sft.models.devices import is_zero3, shards_weights
 from finqa_sft.models.factory import BuiltinFactory
-from finqa_sft.models.memory import MemoryEstimate, adapter_parameters, short_names
+from finqa_sft.models.first_weights import initialise_from_rows, make_orthogonal
+from finqa_sft.models.memory import (
+    BYTES,
+    MemoryEstimate,
+    adapter_parameters,
+    short_names,
+)
 from finqa_sft.models.options import LoRAFactoryOptions
+from finqa_sft.models.saved_adapters import require_name, saved_config
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -52,11 +56,6 @@ class AdapterFactory(BuiltinFactory):
         """Take the options; nothing is looked up before it is needed."""
         super().__init__(options)
 
-    @property
-    @abstractmethod
-    def adapter_bytes(self) -> int:
-        """Bytes of a trained parameter."""
-
     @abstractmethod
     def base_memory(self) -> dict[str, int]:
         """Bytes of the frozen base, by part."""
@@ -68,8 +67,8 @@ class AdapterFactory(BuiltinFactory):
             self.skeleton, self.options.lora, quantised=self.quantised
         )
         parts = self.base_memory()
-        # Gradients, and AdamW's two averages.
-        parts["the adapters and their optimizer"] = (held + 3 * trained) * self.adapter_bytes
+        # In float32, with gradients and AdamW's two averages.
+        parts["the adapters and their optimizer"] = (held + 3 * trained) * BYTES["float32"]
         return MemoryEstimate(parts, trained)
 
     def check(self) -> None:
@@ -94,12 +93,17 @@ class AdapterFactory(BuiltinFactory):
                 "shares, and PEFT keeps them shared where it is called embed_tokens, not "
                 f"{embedding!r}; take it out, or take factory full"
             )
-        if lora.init == "mica":
-            narrow = min((min(shape), name) for name, shape in bones.targets(lora).items())
-            if lora.r > narrow[0]:
+        # MiCA takes r directions of each layer's weight, EVA of what each layer is given.
+        if lora.init in ("mica", "eva"):
+            fewest, name = min(
+                (wide if lora.init == "eva" else min(wide, high), name)
+                for name, (wide, high) in bones.targets(lora).items()
+            )
+            if lora.r > fewest:
                 raise ModelError(
-                    f"model.lora.init mica takes r directions of each layer, and {narrow[1]} has "
-                    f"{narrow[0]}; lower model.lora.r to that"
+                    f"model.lora.init {lora.init} takes r directions of each layer, and {name} has "
+                    f"{fewest}; lower model.lora.r to that, or leave the layer out of "
+                    "model.lora.target_modules"
                 )
         super().check()
 
@@ -122,13 +126,17 @@ class AdapterFactory(BuiltinFactory):
         from transformers import set_seed
 
         set_seed(args.seed)
-        return get_peft_model(
-            model,
-            LoraConfig(**self.lora_arguments()),
-            # In ZeRO-3's buffers, adapters must have the dtype of a base that is not quantised
-            # (github.com/huggingface/trl/issues/6089).
-            autocast_adapter_dtype=self.quantised or not is_zero3(),
-        )
+        with self._peft_explained():
+            adapted: PeftModel = get_peft_model(
+                model,
+                LoraConfig(**self.lora_arguments()),
+                # In ZeRO-3's buffers, adapters must have the dtype of a base that is not quantised
+                # (github.com/huggingface/trl/issues/6089).
+                autocast_adapter_dtype=self.quantised or not is_zero3(),
+            )
+        if self.options.lora.init == "orthogonal":
+            make_orthogonal(adapted, "default")
+        return adapted
 
     def lora_arguments(self) -> dict[str, Any]:
         """Arguments of `peft.LoraConfig`, as plain values."""
@@ -168,9 +176,16 @@ class AdapterFactory(BuiltinFactory):
             seed: Its first weights follow from this, as they do from `args.seed` in `load_model`.
 
         Raises:
-            ModelError: The name is taken, or the adapter has an embedding of its own that the
-                output head shares.
+            ModelError: The name is taken or no name, the model stands on another base, or the
+                adapter does not fit it or has an embedding of its own that the output head shares.
         """
+        self.check()
+        require_name(name)
+        if model.config.name_or_path != self.base.location():
+            raise ModelError(
+                f"the model stands on {model.config.name_or_path}, and this factory's base is "
+                f"{self.base.name}; take the factory that made the model"
+            )
         from peft import LoraConfig
         from transformers import set_seed
 
@@ -183,45 +198,77 @@ class AdapterFactory(BuiltinFactory):
         if arguments.get("ensure_weight_tying"):
             raise ModelError(f"adapter {name!r} {_ONLY_THE_FIRST_IS_TIED}")
         set_seed(seed)
-        model.add_adapter(name, LoraConfig(**arguments))
+        with self._peft_explained():
+            model.add_adapter(name, LoraConfig(**arguments))
+        if self.options.lora.init == "orthogonal":
+            make_orthogonal(model, name)
         model.set_adapter(name)
 
     def load_adapters(self, folders: Mapping[str, Path]) -> PeftModel:
-        """One copy of the base with several saved adapters; `model.set_adapter(name)` switches.
+        """One copy of the base with several saved adapters, to be asked and not to be trained.
 
-        The first of them acts; none is trained.
+        The first of them acts; `model.set_adapter(name, inference_mode=True)` switches.
 
         Args:
             folders: Where each adapter was saved, by the name that it gets.
 
         Raises:
-            ModelError: A folder holds no adapter, or one that was trained on another base, or one
-                that must be the first.
+            ModelError: A folder holds no adapter that can be loaded, or one that was trained on
+                another base, or one that must be the first.
             HardwareError: There is too little memory.
         """
         if not folders:
             raise ModelError("no adapter was named; give at least one name with its folder")
-        first, *others = folders
+        first = next(iter(folders))
         for name, folder in folders.items():
-            config = self._config_of_own_adapter(Path(folder))
+            require_name(name)
+            config = saved_config(Path(folder), base=self.base)
             if config.get("ensure_weight_tying") and name != first:
                 raise ModelError(f"adapter {name!r} {_ONLY_THE_FIRST_IS_TIED}")
-        model: PreTrainedModel = self.load_base()
+        model: Any = self.load_base()
         from peft import PeftModel
+        from safetensors import SafetensorError
 
-        adapted: PeftModel = PeftModel.from_pretrained(
-            model, str(folders[first]), adapter_name=first
-        )
-        for name in others:
-            adapted.load_adapter(str(folders[name]), adapter_name=name)
-        return adapted.eval()
+        for name, folder in folders.items():
+            try:
+                if name == first:
+                    model = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+                else:
+                    model.load_adapter(str(folder), adapter_name=name)
+            except (
+                SafetensorError,
+                OSError,
+                KeyError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
+                raise ModelError(
+                    f"adapter {folder} cannot be loaded over {self.base.name}: "
+                    f"{' '.join(str(error).split())}; copy it again, or take the factory that it "
+                    "was trained with"
+                ) from error
+        adapted: PeftModel = model.eval()
+        return adapted
 
     def settle(self, trainer: SFTTrainer) -> None:
-        """Begin at the rows' principal components, if the options ask for it.
+        """Hold what is trained in float32, and begin at the rows if the options ask for it.
+
+        `SFTTrainer` casts adapters on a quantised base to bfloat16, and PEFT keeps modules that are
+        trained whole in the base's dtype: small updates are lost, float16's loss scaling refuses
+        such gradients, CPUs are slow in it, and as PEFT loads a checkpoint in float32, a resumed
+        run would go on otherwise. Where weights are sharded, all must be of one dtype.
 
         Raises:
-            ModelError: The components do not settle.
+            ModelError: The adapter is to begin at the rows' principal components, and they do not
+                settle.
         """
+        model: Any = trainer.model
+        args: Any = trainer.args
+        if self.compute_dtype != "bfloat16" or not shards_weights(args):
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.float()
         if self.options.lora.init == "eva":
             initialise_from_rows(trainer)
 
@@ -261,20 +308,18 @@ class AdapterFactory(BuiltinFactory):
                 "ZeRO-3 has taken it over; use ZeRO-2, or init gaussian"
             )
 
-    def _config_of_own_adapter(self, folder: Path) -> dict[str, Any]:
-        file = folder / "adapter_config.json"
-        if not file.is_file():
+    @contextmanager
+    def _peft_explained(self) -> Iterator[None]:
+        """Name the base where PEFT cannot adapt its kind of model.
+
+        Raises:
+            ModelError: In place of what PEFT raises.
+        """
+        try:
+            yield
+        except (ValueError, TypeError, NotImplementedError) as error:
             raise ModelError(
-                f"{folder} holds no adapter_config.json; name the folder that a run saved its "
-                "adapter in, such as runs/NAME/adapter"
-            )
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        its_base = str(config["base_model_name_or_path"])
-        # The base may stand elsewhere by now; its folder's name has to be the same.
-        if Path(its_base).name not in (Path(self.base.name).name, Path(self.base.location()).name):
-            raise ModelError(
-                f"adapter {folder} was trained on {its_base}, and the base here is "
-                f"{self.base.name}; load it over its own base, or correct base_model_name_or_path "
-                f"in {file} if they are the same"
-            )
-        return config
+                f"PEFT cannot adapt base {self.options.base!r} so: "
+                f"{' '.join(str(error).split())}; choose other layers in "
+                "model.lora.target_modules, or another base"
+            ) from error

@@ -132,7 +132,7 @@ def _config_of_folder(folder: Path) -> Path:
         )
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
-        its_base = _read_json(adapter).get("base_model_name_or_path")
+        its_base = read_json(adapter).get("base_model_name_or_path")
         raise ModelError(
             f"base {str(folder)!r} is an adapter, not a base; its base is {its_base!r}: name that "
             "in model.base"
@@ -153,7 +153,7 @@ def _require_weights(folder: Path) -> None:
     """Refuse a folder without its weights; pickled ones (`.bin`) are never read."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(_read_json(index)["weight_map"].values()))
+        shards = sorted(set(read_json(index)["weight_map"].values()))
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise ModelError(
@@ -173,7 +173,7 @@ def _checked_config(base: str, file: Path, revision: str | None) -> PreTrainedCo
     from transformers import CONFIG_MAPPING, AutoConfig
     from transformers import __version__ as transformers_version
 
-    written = _read_json(file)
+    written = read_json(file)
     quantised = written.get("quantization_config")
     if quantised is not None:
         method = quantised.get("quant_method", "an unnamed method")
@@ -225,7 +225,7 @@ def _require_causal(base: str, config: PreTrainedConfig) -> None:
     )
 
 
-def _read_json(file: Path) -> Mapping[str, Any]:
+def read_json(file: Path) -> Mapping[str, Any]:
     """A JSON object.
 
     Raises:

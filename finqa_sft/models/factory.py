@@ -117,6 +117,8 @@ class BuiltinFactory(ABC):
                 options do not fit it.
             HardwareError: Too little memory, several GPUs without a launcher, no bfloat16.
         """
+        # Refuses dtypes that the device does not compute in.
+        self.sft_args()
         if self.whole_in_each_process or "LOCAL_RANK" not in os.environ:
             self._require_memory()
 
@@ -193,7 +195,7 @@ class BuiltinFactory(ABC):
         quantisation = self.quantisation_arguments(sharded=sharded)
         zero3 = args is not None and is_zero3()
         try:
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 self.base.location(),
                 revision=self.base.revision or "main",
                 quantization_config=quantisation and BitsAndBytesConfig(**quantisation),  # type: ignore[no-untyped-call]
@@ -202,6 +204,7 @@ class BuiltinFactory(ABC):
                 device_map=None if zero3 else {"": self.device.torch_name},
                 use_safetensors=True,
                 trust_remote_code=False,
+                output_loading_info=True,
             )
         except torch.OutOfMemoryError as error:
             raise HardwareError(
@@ -213,7 +216,13 @@ class BuiltinFactory(ABC):
             raise ModelError(
                 f"base {self.options.base!r} cannot be loaded: {error}; copy or download it again"
             ) from error
-        model.config.use_cache = False
+        model: PreTrainedModel = loaded[0]
+        if missing := sorted(loaded[1]["missing_keys"]):
+            raise ModelError(
+                f"base {self.options.base!r} lacks {', '.join(missing[:3])}"
+                f"{f' and {len(missing) - 3} more weights' if len(missing) > 3 else ''}, for which "
+                "random ones would stand in; name a base that was saved with its output head"
+            )
         return model
 
     def _require_memory(self) -> None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from finqa_sft.errors import HardwareError
 from finqa_sft.models.devices import resolve_compute_dtype
 from finqa_sft.models.factory import BuiltinFactory
-from finqa_sft.models.memory import BYTES, MemoryEstimate
+from finqa_sft.models.memory import BYTES, MemoryEstimate, text_parameters
 from finqa_sft.models.options import ComputeDtype, FullOptions
 
 if TYPE_CHECKING:
@@ -50,40 +51,53 @@ class FullFactory(BuiltinFactory):
     @cached_property
     def memory(self) -> MemoryEstimate:
         """What the run keeps in memory beside activations."""
-        count = self.skeleton.parameters
-        weights = count * BYTES[self.dtype]
+        bones, size = self.skeleton, BYTES[self.dtype]
+        trained = bones.parameters - bones.idle
         return MemoryEstimate(
             parts={
-                f"the weights in {self.dtype}": weights,
-                "gradients and AdamW's averages": 3 * weights,
+                f"the weights in {self.dtype}": bones.parameters * size,
+                "gradients and AdamW's averages": 3 * trained * size,
             },
-            trained_parameters=count,
+            trained_parameters=trained,
         )
 
-    def check(self) -> None:
-        """Refuse what cannot work, before anything large is read.
+    @cached_property
+    def compute_dtype(self) -> ComputeDtype:
+        """The dtype that products are computed in: that of the weights where it is bfloat16.
 
         Raises:
-            ModelError: The base is not found, not reachable or not a causal language model.
-            HardwareError: Too little memory, several GPUs without a launcher, no bfloat16.
+            HardwareError: The device cannot compute in it.
         """
-        if self.options.weights_dtype == "bfloat16" and self.compute_dtype != "bfloat16":
-            # Says what this device lacks, if it does.
-            resolve_compute_dtype("bfloat16", self.device)
-        super().check()
+        if self.options.weights_dtype == "float32":
+            return resolve_compute_dtype(self.options.compute_dtype, self.device)
+        if self.device.type == "cuda" and not self.device.bfloat16:
+            raise HardwareError(
+                f"{self.device} has no bfloat16 units; set model.weights_dtype to float32, or use "
+                "a GPU of compute capability 8.0 or later"
+            )
+        return "bfloat16"
 
     def load_model(self, args: SFTConfig) -> PreTrainedModel:
-        """The base, its weights to be trained; `args` must have been built before.
+        """The base, with all weights that text reaches to be trained.
 
         Raises:
             ModelError: The base cannot be loaded.
             HardwareError: The device ran out of memory.
         """
         self.check()
-        return self.load_base(args)
+        model = self.load_base(args)
+        used = text_parameters(model)
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter in used)
+        return model
 
     def settle(self, trainer: SFTTrainer) -> None:
         """Nothing is to be undone: the trainer leaves these weights as they are."""
+
+    def _why_compute_dtype(self) -> str:
+        if self.options.weights_dtype == "bfloat16":
+            return "the weights are held in it"
+        return super()._why_compute_dtype()
 
     def quantisation_arguments(self, *, sharded: bool) -> None:
         """None: quantised weights cannot be trained."""

@@ -34,11 +34,6 @@ class LoRAFactory(AdapterFactory):
         """The dtype that the base is held in."""
         return self.compute_dtype
 
-    @property
-    def adapter_bytes(self) -> int:
-        """Bytes of a trained parameter: PEFT keeps those of adapters in float32."""
-        return BYTES["float32"]
-
     def base_memory(self) -> dict[str, int]:
         """Bytes of the frozen base."""
         return {f"the base in {self.dtype}": self.skeleton.parameters * BYTES[self.dtype]}

@@ -13,6 +13,7 @@ from finqa_sft.models.devices import Device
 from finqa_sft.models.options import ComputeDtype, LoraOptions
 
 if TYPE_CHECKING:
+    from torch.nn import Parameter
     from transformers import PreTrainedConfig, PreTrainedModel
 
 BYTES: Mapping[ComputeDtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -39,6 +40,7 @@ class Skeleton:
         tied: Whether head and embedding share their weights.
         unquantised: Number of parameters that are never quantised: embeddings, norms, head, biases,
             and experts that are stored as one tensor instead of as linear layers.
+        idle: Number of parameters that text never reaches: those that see images or sound.
     """
 
     modules: dict[str, int]
@@ -48,6 +50,7 @@ class Skeleton:
     head: str | None
     tied: bool
     unquantised: int
+    idle: int
 
     @property
     def quantised(self) -> int:
@@ -105,6 +108,11 @@ class Skeleton:
                     f"{where} is no module of the base{_did_you_mean(name, known)}; common ones "
                     f"are {self.embedding.rsplit('.', 1)[-1]} and {self.head or 'norm'}"
                 )
+            empty = [module for module in matched if not self.modules[module]]
+            if empty:
+                raise ModelError(
+                    f"{where} is {empty[0]}, which has no weights to train; take it out"
+                )
             inside = [
                 linear
                 for linear in ((self.linears | self.others) if quantised else adapted)
@@ -119,7 +127,12 @@ class Skeleton:
             for module in matched:
                 shared = self.tied and module == self.head
                 found[self.embedding if shared else module] = self.modules[module]
-        return found
+        # What is inside of another one is trained with it.
+        return {
+            module: count
+            for module, count in found.items()
+            if not any(module.startswith(other + ".") for other in found)
+        }
 
 
 def short_names(targets: Collection[str], *, among: Collection[str]) -> list[str]:
@@ -174,6 +187,7 @@ def skeleton(config: PreTrainedConfig) -> Skeleton:
         elif isinstance(module, Conv1D):
             linears[name] = (module.nx, module.nf)
     total = sum(parameter.numel() for parameter in model.parameters())
+    used = sum(parameter.numel() for parameter in text_parameters(model))
     return Skeleton(
         modules=modules,
         linears=linears,
@@ -182,7 +196,15 @@ def skeleton(config: PreTrainedConfig) -> Skeleton:
         head=names.get(head),
         tied=head is not None and head.weight is embedding.weight,
         unquantised=total - sum(prod(shape) for shape in (linears | others).values()),
+        idle=total - used,
     )
+
+
+def text_parameters(model: PreTrainedModel) -> set[Parameter]:
+    """The parameters that text reaches: those of the decoder and of the output head."""
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    parts = [model.get_decoder(), *([] if head is None else [head])]  # type: ignore[no-untyped-call]
+    return {parameter for part in parts for parameter in part.parameters()}
 
 
 @dataclass(frozen=True, slots=True)

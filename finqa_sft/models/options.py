@@ -167,4 +167,13 @@ class FullOptions(BaseOptions):
 
     weights_dtype: Literal["float32", "bfloat16"] = "float32"
     """What weights, gradients and the optimizer's averages are held in. bfloat16 halves their
-    memory and loses updates that are smaller than about 1/256 of a weight."""
+    memory, is then computed in too, and loses updates smaller than about 1/256 of a weight."""
+
+    @model_validator(mode="after")
+    def _computes_in_its_weights(self) -> FullOptions:
+        if self.weights_dtype == "bfloat16" and self.compute_dtype not in ("auto", "bfloat16"):
+            raise ValueError(
+                f"weights_dtype bfloat16 is computed in bfloat16, not in {self.compute_dtype}; "
+                "leave compute_dtype out, or set weights_dtype to float32"
+            )
+        return self

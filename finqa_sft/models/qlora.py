@@ -22,7 +22,6 @@ from finqa_sft.models.options import ComputeDtype, QLoRAOptions, StorageDtype
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
 
 
 class QLoRAFactory(AdapterFactory):
@@ -46,15 +45,6 @@ class QLoRAFactory(AdapterFactory):
     def dtype(self) -> ComputeDtype:
         """The dtype that quantised weights are unpacked to, and the others are held in."""
         return self.compute_dtype
-
-    @property
-    def adapter_bytes(self) -> int:
-        """Bytes of a trained parameter.
-
-        TRL keeps adapters in bfloat16 beside a quantised base; `settle` makes them float32 where
-        the device does not compute in bfloat16.
-        """
-        return BYTES["bfloat16" if self.compute_dtype == "bfloat16" else "float32"]
 
     def base_memory(self) -> dict[str, int]:
         """Bytes of the quantised layers with their scales, and of the rest."""
@@ -111,22 +101,6 @@ class QLoRAFactory(AdapterFactory):
             if self.device.type == "cpu":
                 _keep_packing(model)
         return model
-
-    def settle(self, trainer: SFTTrainer) -> None:
-        """Give the adapters back their float32 weights where bfloat16 is not computed in.
-
-        `SFTTrainer` casts adapters on a quantised base to bfloat16. That is slow on CPUs without
-        units for it, and float16's loss scaling cannot unscale such gradients.
-
-        Raises:
-            ModelError: The adapter is to begin at the rows' principal components, and they do not
-                settle.
-        """
-        if self.compute_dtype != "bfloat16":
-            for parameter in trainer.model.parameters():  # type: ignore[union-attr]
-                if parameter.requires_grad:
-                    parameter.data = parameter.data.float()
-        super().settle(trainer)
 
     def described(self) -> dict[str, Any]:
         """The quantisation and the adapter."""

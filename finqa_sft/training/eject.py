@@ -90,7 +90,7 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
                 "dtype": factory.dtype,
                 "on_cpu": factory.device.type == "cpu",
                 "keeps_packing": factory.device.type == "cpu" and "load_in_4bit" in quantisation,
-                "float32_adapters": bool(quantisation) and factory.compute_dtype != "bfloat16",
+                "float32_adapters": bool(lora),
             },
         },
     )
