@@ -1,4 +1,4 @@
-"""What tests of the model factories share: rows, arguments, and a few steps in a stock trainer."""
+"""What tests of the model factories share: factories, rows, and a few steps in a stock trainer."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import bitsandbytes.nn.modules as bnb
+import pytest
 import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from finqa_sft.errors import HardwareError, ModelError
 from finqa_sft.models.devices import Device
 from finqa_sft.models.factory import BuiltinFactory
+from finqa_sft.models.full import FullFactory
+from finqa_sft.models.lora import LoRAFactory
+from finqa_sft.models.options import FullOptions, LoRAFactoryOptions, LoraOptions, QLoRAOptions
+from finqa_sft.models.qlora import QLoRAFactory
 
 CPU = Device("cpu", None, "CPU", 2**34, 2**33, bfloat16=False)
 
@@ -22,6 +28,17 @@ ROWS = [
     }
     for n in range(100, 116)
 ]
+
+TEXT: dict[str, Any] = {
+    "vocab_size": 2048,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+IDS = torch.arange(40, 72).reshape(2, 16)
 
 Weights = dict[str, torch.Tensor]
 
@@ -87,3 +104,29 @@ def frozen(model: torch.nn.Module) -> Weights:
 
 def same(first: Weights, second: Weights) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+def lora(**options: Any) -> LoRAFactory:
+    return LoRAFactory(LoRAFactoryOptions(lora=LoraOptions.model_validate(options)))
+
+
+def qlora(bits: int = 4, **options: Any) -> QLoRAFactory:
+    return QLoRAFactory(QLoRAOptions(bits=bits, lora=LoraOptions.model_validate(options)))
+
+
+def full(**options: Any) -> FullFactory:
+    return FullFactory(FullOptions.model_validate(options))
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=IDS).logits
+    return found
+
+
+def refusal(factory: BuiltinFactory, *, free: int = 2**33) -> str:
+    factory.device = Device("cpu", None, "CPU", 2**34, free, bfloat16=False)
+    with pytest.raises((ModelError, HardwareError)) as caught:
+        factory.check()
+    return str(caught.value)
