@@ -118,6 +118,8 @@ def _install(folder: Path) -> None:
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=_name)
 def test_python_blocks_run(page: Path, following: Callable[[Path], Path]) -> None:
     following(page)
+    if any("runs/quickstart/adapter" in block for block in _blocks(page, "python")):
+        assert main(["quickstart", "trainer.max_steps=1", "data.sources.0.pages=8"]) == 0
     examples = list(Sybil(parsers=[PythonCodeBlockParser()]).parse(page).examples())
     assert examples
     for example in examples:

@@ -204,7 +204,7 @@ class AdapterFactory(BuiltinFactory):
             make_orthogonal(model, name)
         model.set_adapter(name)
 
-    def load_adapters(self, folders: Mapping[str, Path]) -> PeftModel:
+    def load_adapters(self, folders: Mapping[str, Path | str]) -> PeftModel:
         """One copy of the base with several saved adapters, to be asked and not to be trained.
 
         The first of them acts; `model.set_adapter(name, inference_mode=True)` switches.
