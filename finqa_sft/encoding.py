@@ -7,11 +7,12 @@ The ids equal those of TRL's own preparation of prompt-completion rows (TRL 1.16
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypedDict
 
-from finqa_sft.errors import ModelError
+from finqa_sft.errors import DataError, ModelError
 from finqa_sft.formatters.base import Message
 
 if TYPE_CHECKING:
@@ -97,13 +98,58 @@ class Encoder:
         merged: Message = {**first, "content": f"{system['content']}\n\n{first['content']}"}
         return [merged, *rest]
 
+    def control_token(self, messages: Sequence[Message]) -> str | None:
+        """The first control token of the tokenizer that messages spell out, or None.
+
+        The tokenizer would make it the token itself: `<|end|>` in a page ends a turn there.
+        Tokens of one character, and of white space, cannot be told from other text.
+        """
+        found = (self._control_tokens.search(message["content"]) for message in messages)
+        return next((match[0] for match in found if match), None)
+
+    def taken_apart(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages with a space inside each control token, so that it is text like any other.
+
+        `<|end|>` becomes `< |end|>`. Where there is none, the messages stay as they are.
+        """
+        return [{**message, "content": self._apart(message["content"])} for message in messages]
+
+    def _apart(self, text: str) -> str:
+        # Taking one token apart can bring another to light that overlapped it.
+        while self._control_tokens.search(text):
+            text = self._control_tokens.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)
+        return text
+
+    @cached_property
+    def _control_tokens(self) -> re.Pattern[str]:
+        """Finds the special tokens, the longest first."""
+        added = self._tokenizer.added_tokens_decoder.values()
+        tokens = {*self._tokenizer.all_special_tokens, *(t.content for t in added if t.special)}
+        longest_first = sorted((t for t in tokens if len(t.strip()) > 1), key=len, reverse=True)
+        # Without any token, a pattern that finds nothing.
+        return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+    def _require_text(self, messages: Sequence[Message]) -> None:
+        """Refuse messages that spell out a control token."""
+        token = self.control_token(messages)
+        if token is not None:
+            raise DataError(
+                f"a message holds {token!r}, which the tokenizer reads as a control token and not "
+                "as text; take it apart with Encoder.taken_apart, or leave the row out"
+            )
+
     def completion_text(self, completion: Sequence[Message]) -> str:
         """What a completion says, with the EOS token where the template ends no turn."""
         text = "".join(message["content"] for message in completion)
         return text + str(self._tokenizer.eos_token) if self.appends_eos else text
 
     def encode_prompt(self, prompt: Sequence[Message]) -> list[int]:
-        """Ids of a prompt, up to where the model goes on: what generation starts from."""
+        """Ids of a prompt, up to where the model goes on: what generation starts from.
+
+        Raises:
+            DataError: A message holds a control token of the tokenizer.
+        """
+        self._require_text(prompt)
         return self._ids(self._render(self.messages(prompt), answering=True))
 
     def encode(
@@ -112,9 +158,11 @@ class Encoder:
         """Ids and labels of a prompt with its completion.
 
         Raises:
+            DataError: A message holds a control token of the tokenizer.
             ModelError: The template renders the prompt alone differently from the prompt with its
                 completion, so that training would not see what generation does.
         """
+        self._require_text([*prompt, *completion])
         prompt_ids, completion_ids = self._completion_ids(self.messages(prompt), completion)
         if self.appends_eos:
             completion_ids = [*completion_ids, int(self._tokenizer.eos_token_id or 0)]

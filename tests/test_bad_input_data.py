@@ -39,8 +39,8 @@ BIG = 10_000_000
         (
             "a.csv",
             ROWS.replace(",", ";"),
-            "the header 'question;context;answer' is one column; columns are separated by a comma "
-            "in .csv files and by a tab in .tsv files",
+            "the header 'question;context;answer' is one column; columns here are separated by "
+            "';'; set delimiter: ';'",
         ),
         (
             "a.csv",
@@ -134,13 +134,13 @@ def test_a_file_of_another_reader(shell: Shell, reader: str) -> None:
             "a.csv",
             "id,question,context,answer\n1,a,b,c\n2,d,e,f\n1,g,h,i\n",
             "row 3, field 'id': '1' is also the id of a.csv row 1; give each question an id of its "
-            "own",
+            "own; or set id to null to leave the column out",
         ),
         (
             "a.csv",
             "document,question,context,answer\np1,a,b,c\np2,d,e,f\np1,g,h,i\n",
             "row 3, field 'document': document 'p1' has another context in a.csv row 1; give each "
-            "context a document id of its own",
+            "context a document id of its own; or set document to null to leave the column out",
         ),
         (
             "a.jsonl",
@@ -206,9 +206,53 @@ def test_a_cell_of_ten_megabytes_is_left_out_and_counted(
     shell.write("own.csv", f"{ROWS}{','.join(cells)}\n")
     said = shell("r.yaml")
     assert (said.status, said.err) == (0, "")
-    assert f"left out              1 × {reason}\n" in said.out
-    assert manifest(shell.folder / "run")["data"]["left_out"] == {reason: 1}
+    assert f"left out              1 × {reason}; first own.csv row 3\n" in said.out
+    recorded = manifest(shell.folder / "run")["data"]
+    assert recorded["left_out"] == {reason: 1}
+    assert recorded["places"] == {reason: ["own.csv row 3"]}
     assert time.monotonic() - began < 60
+
+
+def test_rows_that_are_left_out_changed_or_odd_are_said_and_recorded(shell: Shell) -> None:
+    shell.write(
+        "own.csv",
+        "id,question,context,answer\n"
+        "1,Sales?,Sales were <|end|> 5.,5\n"
+        "2,Sales?,Sales were <|end|> 5.,6\n"
+        "3,Costs?,Costs were 3.,3<|user|>\n"
+        + "".join(f"{i % 2 + 1},Why?,Because {i}.,1\n" for i in range(6)),
+    )
+    said = shell("r.yaml", "data.bad_rows=skip")
+    assert (said.status, said.err) == (0, "")
+    bad = (
+        "own.csv row 4, field 'id': '1' is also the id of own.csv row 1; give each question an id "
+        "of its own; or set id to null to leave the column out"
+    )
+    token = "control token '<|user|>' of the tokenizer in the answer"
+    apart = "control token of the tokenizer in the text, taken apart"
+    twice = "one question with different answers"
+    for line in (
+        "training              2 questions on 1 document, ",
+        f"left out              6 × bad row: id; first {bad}\n",
+        f"left out              1 × {token}; first own.csv row 3\n",
+        f"changed               1 × {apart}; first own.csv row 1\n",
+        f"noticed               1 × {twice}; first own.csv row 1 and own.csv row 2\n",
+    ):
+        assert line in said.out
+    recorded = manifest(shell.folder / "run")["data"]
+    assert recorded["left_out"] == {"bad row: id": 6, token: 1}
+    assert recorded["noticed"] == {twice: 1}
+    assert recorded["places"]["bad row: id"][0] == bad
+    assert len(recorded["places"]["bad row: id"]) == 6
+
+
+def test_what_a_terminal_would_obey_is_shown_as_escapes(shell: Shell) -> None:
+    page = "Sales \x1b[31mwere\x1b[0m \a5.\u202e"
+    shell.write("own.csv", f"question,context,answer\nSales?,{page},5\n")
+    said = shell("r.yaml")
+    assert (said.status, said.err) == (0, "")
+    assert "Sales \\x1b[31mwere\\x1b[0m \\x075.\\u202e\n" in said.out
+    assert "\x1b[31m" not in said.out
 
 
 def test_nothing_that_fits(shell: Shell) -> None:

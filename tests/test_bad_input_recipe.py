@@ -25,8 +25,8 @@ def test_a_recipe_that_is_not_there(shell: Shell, word: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "empty; a recipe has at least model, data and formatter"),
-        (b"# later\n", "empty; a recipe has at least model, data and formatter"),
+        (b"", "empty; a recipe has at least data and formatter"),
+        (b"# later\n", "empty; a recipe has at least data and formatter"),
         (b"- a\n", "holds a list; a recipe is made of sections such as `model:`"),
         (b"hello\n", "holds a single value; a recipe is made of sections such as `model:`"),
         (OWN.encode("utf-16"), "not UTF-8 text (byte 1 is 0xff); save the file as UTF-8"),
@@ -219,6 +219,18 @@ OVERRIDES = {
     "trainer.max_steps.x=1": "trainer.max_steps.x  trainer.max_steps is 1 and has nothing below it",
     "data.sources.4.files=x": "data.sources.4.files  no item '4' in the list data.sources; there "
     "is data.sources.0",
+    "evaluation.sources.0.files=x": "evaluation.sources.0.files  the recipe has no list "
+    "evaluation.sources; write evaluation.sources=[{reader: ...}] with all that belongs to it",
+    "callbacks.0.name=x": "callbacks.0.name  the recipe has no list callbacks; write "
+    "callbacks=[{name: ...}] with all that belongs to it",
+    "formatter.system=Say: yes": "formatter.system  expected text, got a section; a text with a "
+    "colon needs quotes, within those of a shell",
+    "data.sources.0.files=*.csv": "data.sources.0.files  not valid YAML: while scanning an alias "
+    "(from 1:1), expected alphabetic or numeric character, but found '.'; put a text that "
+    "begins with * in quotes",
+    "data.sources.0.files=*x": "data.sources.0.files  not valid YAML: found undefined "
+    "alias 'x'; put a text that begins with * in quotes",
+    "model.lora.R=8": "model.lora.R  unknown key; did you mean model.lora.r?",
     "notes=[1": "notes  not valid YAML: while parsing a flow sequence (from 1:1), expected ',' or "
     "']', but got '<stream end>'; close the bracket or brace",
 }

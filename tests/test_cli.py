@@ -123,6 +123,42 @@ def test_recipes_are_listed_and_copied_but_never_over_a_file(
     assert (tmp_path / "mine.yaml").read_text() == "mine"
 
 
+def test_without_a_recipe_only_the_recipe_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["check"])
+    said = capsys.readouterr().err
+    assert said.endswith("error: the following arguments are required: recipe\n")
+    with pytest.raises(SystemExit, match="0"):
+        main(["check", "--help"])
+    assert "recipe [key.path=value ...]" in capsys.readouterr().out
+
+
+def test_eject_replaces_no_rows_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = str(write_recipe(tmp_path))
+    (tmp_path / "ejected").mkdir()
+    (tmp_path / "ejected" / "notes.txt").write_text("mine")
+    assert main(["eject", recipe]) == 0
+    rows = tmp_path / "ejected" / "train.jsonl"
+    rows.write_text("mine")
+    capsys.readouterr()
+    assert main(["eject", recipe]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (
+        "",
+        "ejected/train.jsonl exists already; name another folder with --rows, or replace the rows "
+        "in this one with --overwrite\n",
+    )
+    assert rows.read_text() == "mine"
+    assert (tmp_path / "ejected" / "held_out.jsonl").is_file()
+    whole = ["data.split.held_out=0", "trainer.eval_strategy=no"]
+    assert main(["eject", recipe, "--overwrite", *whole]) == 0
+    assert len(rows.read_text().splitlines()) == 48
+    assert {path.name for path in (tmp_path / "ejected").iterdir()} == {"notes.txt", "train.jsonl"}
+
+
 def test_plugins_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugins", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)

@@ -1,16 +1,30 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 from transformers import AutoTokenizer
 
-from finqa_sft.encoding import IGNORED, Encoder
+from finqa_sft.encoding import IGNORED, EncodedRow, Encoder
 from finqa_sft.errors import DataError
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.recipe import load_recipe
-from finqa_sft.training.data import NO_DOCUMENT, TOO_LONG, PreparedData, prepare_data
+from finqa_sft.training import announce
+from finqa_sft.training import data as preparation
+from finqa_sft.training.data import (
+    NO_DOCUMENT,
+    STANDS_TWICE,
+    TAKEN_APART,
+    TOO_LONG,
+    TWO_ANSWERS,
+    PreparedData,
+    prepare_data,
+)
 
 HEAD = "formatter:\n  name: answer\n  system: Answer.\n  max_length: 2048\ndata:\n"
 OWN = HEAD + "  sources:\n    - reader: columns\n      files: own.csv\n"
@@ -26,10 +40,16 @@ def write_csv(path: Path, rows: list[tuple[str, str, str]]) -> None:
         csv.writer(file).writerows([("question", "context", "answer"), *rows])
 
 
-def prepared(folder: Path, text: str, encoder: Encoder, *overrides: str) -> PreparedData:
+def prepared(
+    folder: Path,
+    text: str,
+    encoder: Encoder,
+    *overrides: str,
+    say: Callable[[str], None] | None = None,
+) -> PreparedData:
     (folder / "r.yaml").write_text(text, encoding="utf-8")
     recipe = load_recipe(folder / "r.yaml", overrides, Plugins.load({"FINQA_SFT_PLUGINS": ""}))
-    return prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
+    return prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build(), say=say)
 
 
 def ids(data: PreparedData) -> tuple[set[str], set[str]]:
@@ -53,8 +73,21 @@ def test_bad_rows_can_be_left_out_and_are_counted(tmp_path: Path, encoder: Encod
     write_csv(tmp_path / "own.csv", [("q1", "c1", "a1"), ("q2", "c2", ""), ("q3", "c3", "a3")])
     data = prepared(tmp_path, OWN, encoder, "data.bad_rows=skip")
     assert len(data.training.rows) == 2
-    assert sum(data.counts.left_out.values()) == 1
+    assert data.counts.left_out == {"bad row: answer": 1}
     assert data.counts.read == {"columns 1": 2}
+
+
+def test_many_bad_rows_of_one_kind_are_one_reason_with_the_first_of_its_places(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    rows = [f"{i % 2},q{i},c,a\n" for i in range(30)]
+    (tmp_path / "own.csv").write_text("id,question,context,answer\n" + "".join(rows))
+    counts = prepared(tmp_path, OWN, encoder, "data.bad_rows=skip").counts
+    assert counts.left_out == {"bad row: id": 28}
+    assert len(counts.places["bad row: id"]) == 20
+    assert counts.places["bad row: id"][0].startswith(
+        "own.csv row 3, field 'id': '0' is also the id of own.csv row 1; "
+    )
 
 
 def test_a_held_out_document_is_never_trained_on(tmp_path: Path, encoder: Encoder) -> None:
@@ -148,6 +181,90 @@ def test_a_question_too_long_by_itself_is_left_out_and_counted_alone(
     data = prepared(tmp_path, OWN, encoder, "formatter.max_length=64")
     assert len(data.training.rows) == 1
     assert data.counts.left_out[TOO_LONG] == 1
+    assert data.counts.places[TOO_LONG] == ["own.csv row 1"]
+
+
+def test_an_answer_with_a_control_token_is_left_out_and_named(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    write_csv(tmp_path / "own.csv", [("q1", "c1", "5<|end|>6"), ("q2", "c2", "7")])
+    data = prepared(tmp_path, OWN, encoder)
+    assert [example.question.text for example in data.training.examples] == ["q2"]
+    reason = "control token '<|end|>' of the tokenizer in the answer"
+    assert data.counts.left_out == {reason: 1}
+    assert data.counts.places == {reason: ["own.csv row 1"]}
+
+
+def test_control_tokens_of_a_page_are_taken_apart_alike_for_all_its_questions(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    page = "Rev <|assistant|> is 5.<|end|>"
+    write_csv(tmp_path / "own.csv", [("q1", page, "5"), ("q2<|pad|>", page, "6"), ("q3", "c", "7")])
+    data = prepared(tmp_path, OWN, encoder)
+    assert [example.prompt[1]["content"] for example in data.training.examples] == [
+        "Rev < |assistant|> is 5.< |end|>\n\nQuestion: q1",
+        "Rev < |assistant|> is 5.< |end|>\n\nQuestion: q2< |pad|>",
+        "c\n\nQuestion: q3",
+    ]
+    special = set(encoder._tokenizer.all_special_ids)
+    turns = [sum(i in special for i in row["input_ids"]) for row in data.training.rows]
+    assert turns == [6, 6, 6]
+    assert data.counts.changed[TAKEN_APART] == 1
+    assert data.counts.places[TAKEN_APART] == ["own.csv row 1"]
+
+
+def test_questions_that_stand_twice_are_noticed_and_weights_are_not(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    rows = [("q1", "c1", "1"), ("q2", "c1", "2"), ("q1", "c1", "1"), ("q2", "c1", "3")]
+    write_csv(tmp_path / "own.csv", [*rows, ("q1", "c2", "9")])
+    data = prepared(tmp_path, OWN, encoder, "data.sources.0.weight=2")
+    assert len(data.training.rows) == 10
+    assert data.counts.noticed == {STANDS_TWICE: 1, TWO_ANSWERS: 1}
+    assert data.counts.places == {
+        STANDS_TWICE: ["own.csv row 1 and own.csv row 3"],
+        TWO_ANSWERS: ["own.csv row 2 and own.csv row 4"],
+    }
+
+
+def test_a_row_that_fits_whole_is_encoded_once(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = Encoder.encode
+
+    def counted(self: Encoder, *args: Any, document: str = "") -> EncodedRow:
+        encoded.append(document)
+        return encode(self, *args, document=document)
+
+    monkeypatch.setattr(Encoder, "encode", counted)
+    write_csv(tmp_path / "own.csv", [(f"q{i}", f"page {i // 3}", "1") for i in range(12)])
+    data = prepared(tmp_path, OWN, encoder, "data.sources.0.weight=2")
+    assert len(data.training.rows) == 24
+    assert len(encoded) == 12
+
+
+def test_many_reasons_are_not_all_printed(tmp_path: Path, encoder: Encoder) -> None:
+    write_csv(tmp_path / "own.csv", [("q1", "c1", "1")])
+    data = prepared(tmp_path, OWN, encoder)
+    for number in range(12):
+        data.counts.note(data.counts.left_out, f"bad row: {number}", f"own.csv row {number}")
+    screen = io.StringIO()
+    announce.data(Console(file=screen, width=120), data, encoder=encoder)
+    lines = [line for line in screen.getvalue().splitlines() if line.startswith("left out")]
+    assert len(lines) == 11
+    assert lines[0] == "left out              1 × bad row: 0; first own.csv row 0"
+    assert lines[-1] == "left out              2 more reasons, in run.json"
+
+
+def test_long_preparation_says_how_far_it_is(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "SECONDS_BETWEEN_REPORTS", 0.0)
+    write_csv(tmp_path / "own.csv", [(f"q{i}", f"page {i // 2}", "1") for i in range(6)])
+    said: list[str] = []
+    prepared(tmp_path, OWN, encoder, say=said.append)
+    assert said == [f"encoded {n} of 6 questions" for n in (2, 4, 6)]
 
 
 def test_pages_of_one_name_from_two_sources_are_not_mixed_up(
@@ -204,7 +321,7 @@ def test_what_a_weight_leaves_out_is_counted_and_no_source_is_emptied(
     write_csv(tmp_path / "own.csv", [(f"q{i}", f"page {i}", "1") for i in range(10)])
     data = prepared(tmp_path, OWN, encoder, "data.sources.0.weight=0.3")
     assert len(data.training.rows) == 3
-    assert data.counts.left_out == {"not drawn: weight 0.3": 7, TOO_LONG: 0}
+    assert data.counts.left_out == {"not drawn: weight 0.3": 7}
     write_csv(tmp_path / "own.csv", [("q1", "one page", "1"), ("q2", "one page", "2")])
     assert len(prepared(tmp_path, OWN, encoder, "data.sources.0.weight=0.3").training.rows) == 2
 

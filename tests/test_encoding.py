@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 
 from finqa_sft.encoding import IGNORED, PLAIN_CHAT_TEMPLATE, Encoder
-from finqa_sft.errors import ModelError
+from finqa_sft.errors import DataError, ModelError
 from finqa_sft.formatters.base import Message
 
 PROMPT: list[Message] = [
@@ -127,6 +128,54 @@ def test_without_any_token_to_stop_at_there_is_no_encoding(
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="the model could not learn to stop"):
         Encoder(tokenizer)
+
+
+@pytest.mark.parametrize("place", ["prompt", "completion"])
+def test_text_that_spells_a_control_token_is_not_encoded(
+    tokenizer: PreTrainedTokenizerBase, place: str
+) -> None:
+    spelt = {"prompt": PROMPT, "completion": COMPLETION}
+    spelt[place] = [{**spelt[place][-1], "content": "Rev <|assistant|> is 5"}]
+    encoder = Encoder(tokenizer)
+    with pytest.raises(DataError) as error:
+        encoder.encode(**spelt)
+    assert str(error.value) == (
+        "a message holds '<|assistant|>', which the tokenizer reads as a control token and not as "
+        "text; take it apart with Encoder.taken_apart, or leave the row out"
+    )
+    with pytest.raises(DataError, match=re.escape("a message holds '<|assistant|>'")):
+        encoder.encode_prompt(spelt[place])
+
+
+def test_special_tokens_that_no_attribute_names_are_control_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    tokenizer.add_tokens([AddedToken("<s>", special=True), AddedToken("<<s>", special=True)])
+    tokenizer.add_tokens([AddedToken("<think>"), AddedToken("~", special=True)])
+    encoder = Encoder(tokenizer)
+    messages: list[Message] = [{"role": "user", "content": "<think> ~ <<s> <s>"}]
+    assert encoder.control_token(messages) == "<<s>"
+    assert encoder.taken_apart(messages) == [{"role": "user", "content": "<think> ~ < < s> < s>"}]
+
+
+CONTROL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pieces=st.lists(st.sampled_from([*CONTROL, "<|", "|>", "<", "end", " "]) | st.text(max_size=4))
+)
+def test_what_is_taken_apart_is_text_and_loses_nothing(tiny: Path, pieces: list[str]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    encoder = Encoder(tokenizer)
+    text = "".join(pieces)
+    apart = encoder.taken_apart([{"role": "user", "content": text}])
+    assert encoder.control_token(apart) is None
+    assert apart[0]["content"].replace(" ", "") == text.replace(" ", "")
+    if not any(token in text for token in CONTROL):
+        assert apart[0]["content"] == text
+    ids = tokenizer(apart[0]["content"], add_special_tokens=False)["input_ids"]
+    assert not set(ids) & set(tokenizer.all_special_ids)
 
 
 @settings(max_examples=30, deadline=None)

@@ -42,6 +42,7 @@ SIGNATURES = {
     "Document": "(id: str, blocks: tuple[Block, ...], company: str | None = None) -> None",
     "Encoder": "(tokenizer: PreTrainedTokenizerBase) -> None",
     "Encoder.completion_text": "(self, completion: Sequence[Message]) -> str",
+    "Encoder.control_token": "(self, messages: Sequence[Message]) -> str | None",
     "Encoder.encode": (
         "(self, prompt: Sequence[Message], completion: Sequence[Message], *, document: str = '')"
         " -> EncodedRow"
@@ -50,6 +51,7 @@ SIGNATURES = {
     "Encoder.is_far_longer": "(self, messages: Sequence[Message], *, than: int) -> bool",
     "Encoder.marked": "(self, row: EncodedRow) -> str",
     "Encoder.messages": "(self, messages: Sequence[Message]) -> list[Message]",
+    "Encoder.taken_apart": "(self, messages: Sequence[Message]) -> list[Message]",
     "Evidence": "(block: int, row: int | None = None) -> None",
     "FilingsReader": "(options: FilingsOptions) -> None",
     "FilingsReader.__iter__": "(self) -> Iterator[Question | BadRow]",
@@ -164,9 +166,9 @@ OPTIONS = {
     "TatqaOptions": "files",
     "AnswerOptions": "system=None value='executed'",
     "ColumnsOptions": (
-        "files=() dataset=None subset=None revision=None dataset_split='train' "
-        "question='question' context='context' answer='answer' document=None program=None "
-        "scale=None id=None"
+        "files=() delimiter=None dataset=None subset=None revision=None dataset_split='train' "
+        "question='question' context='context' answer='answer' document=None company=None "
+        "program=None scale=None id=None"
     ),
     "FilingsOptions": "pages=40 questions_per_page=None length='medium' difficulty='medium' seed=0",
     "FinqaOptions": "files",

@@ -164,7 +164,7 @@ def test_a_file_of_splits_gives_the_one_that_is_named_or_the_only_one(tmp_path: 
     ]
     assert refusal(tmp_path, both) == (
         "dev.json: an object with the keys 'train', 'dev' at the top level; expected a list of "
-        "rows, or set 'split' to one of the keys"
+        "rows, or set 'split' to 'train' or 'dev'"
     )
     assert refusal(tmp_path, both, split="test") == (
         "dev.json: no split 'test'; has 'train', 'dev'"

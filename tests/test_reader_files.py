@@ -252,7 +252,7 @@ def test_a_cell_of_ten_megabytes_is_read(suffix: str, tmp_path: Path) -> None:
 def test_a_quote_left_open_does_not_take_the_rest_of_a_large_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finqa_sft.readers.columns._LONGEST_CELL", 1000)
+    monkeypatch.setattr("finqa_sft.readers.csv_files._LONGEST_CELL", 1000)
     path = written(tmp_path / "a.csv", 'question,context,answer\n?,"c,1\n' + "?,c,1\n" * 1000)
     assert refusal_of(path) == (
         "a.csv: the row that begins in line 2 cannot be read (field larger than field limit "

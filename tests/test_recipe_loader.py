@@ -197,8 +197,8 @@ def test_aliases_cannot_fill_the_memory() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "r.yaml: empty; a recipe has at least model, data and formatter"),
-        ("# nothing\n", "r.yaml: empty; a recipe has at least model, data and formatter"),
+        ("", "r.yaml: empty; a recipe has at least data and formatter"),
+        ("# nothing\n", "r.yaml: empty; a recipe has at least data and formatter"),
         ("- a\n", "r.yaml: holds a list; a recipe is made of sections such as `model:`"),
         ("hello\n", "r.yaml: holds a single value; a recipe is made of sections such as `model:`"),
         (
@@ -342,7 +342,6 @@ def test_a_bare_name_is_a_shipped_recipe_unless_such_a_file_exists(two_shipped: 
         "quickstart": two_shipped / "quickstart.yaml",
     }
     assert find_recipe("quickstart") == two_shipped / "quickstart.yaml"
-    assert find_recipe("quickstart.yaml") == two_shipped / "quickstart.yaml"
     Path("quickstart").mkdir()
     assert find_recipe("quickstart") == two_shipped / "quickstart.yaml"
     Path("quickstart.yaml").write_text("model: {}\n")
@@ -354,6 +353,8 @@ def test_a_bare_name_is_a_shipped_recipe_unless_such_a_file_exists(two_shipped: 
     [
         ("mine/tiny1.yaml", "mine/tiny1.yaml: no such file; did you mean mine/tiny.yaml?"),
         ("qlora7b", "qlora7b: no such file; did you mean qlora_7b?"),
+        ("quickstart.yaml", "quickstart.yaml: no such file; the shipped recipe is quickstart"),
+        ("my/quickstart.yaml", "my/quickstart.yaml: no such file; did you mean quickstart?"),
         ("x.yaml", "x.yaml: no such file; shipped recipes are qlora_7b, quickstart"),
         ("mine", "mine: a folder; name a recipe file in it"),
     ],

@@ -26,6 +26,7 @@ from finqa_sft.documents import Document, Evidence, Paragraph, Question, Table, 
 from finqa_sft.encoding import IGNORED, EncodedRow
 from finqa_sft.formatters.base import Message, Prediction
 from finqa_sft.formatters.linearize import document_text
+from finqa_sft.formatters.program import ProgramFormatter
 from finqa_sft.options import Options
 from finqa_sft.plugins import CollatorRecord, MetricRecord, hookimpl
 from finqa_sft.plugins.manager import Component, Plugins
@@ -45,6 +46,7 @@ from finqa_sft.testing import (
     check_plugin,
     check_reader,
 )
+from finqa_sft.testing.golds import agree
 from finqa_sft.testing.rows import example_rows
 
 PLUGINS = Plugins.load({"FINQA_SFT_PLUGINS": ""})
@@ -270,6 +272,14 @@ class Restless:
         return iter([replace(GOOD, answer=str(random.random()))])
 
 
+class Stumbling:
+    """Has no answer in its second row."""
+
+    def __iter__(self) -> Iterator[Question]:
+        for row in ({"answer": "5"}, {}):
+            yield replace(GOOD, answer=row["answer"])
+
+
 def paged(*blocks: Any) -> list[Question]:
     return [replace(GOOD, document=Document(id="p-1", blocks=blocks))]
 
@@ -277,6 +287,58 @@ def paged(*blocks: Any) -> list[Question]:
 BROKEN_READERS: list[Case] = [
     ([GOOD, "row 2"], ReaderRule.ITEMS, "item 2 is a str"),
     ([None], ReaderRule.ITEMS, "item 1 is a NoneType"),
+    (5, ReaderRule.READS, "beginning to read raised TypeError: 'int' object is not iterable"),
+    (
+        Stumbling(),
+        ReaderRule.READS,
+        "reading item 2 raised KeyError: 'answer' (test_testing.py line ",
+    ),
+    ([replace(GOOD, answer=5)], ReaderRule.FIELDS, "in item 1 answer is 5, not of type str"),  # type: ignore[arg-type]
+    (
+        [GOOD, replace(GOOD, id=5, answer=None, program=["add(1, 2)"])],  # type: ignore[arg-type]
+        ReaderRule.FIELDS,
+        "in item 2 id is 5, not of type str; answer is None, not of type str; program is "
+        "['add(1, 2)'], not of type str | NoneType",
+    ),
+    (
+        [replace(GOOD, history="abc", executed_answer=[5])],  # type: ignore[arg-type]
+        ReaderRule.FIELDS,
+        "in item 1 executed_answer is [5], not of type float | str | NoneType; history is 'abc', "
+        "not of type tuple[Turn, ...]",
+    ),
+    (
+        [replace(GOOD, history=(Turn("And?", 4),))],  # type: ignore[arg-type]
+        ReaderRule.FIELDS,
+        "in item 1 history[0].answer is 4, not of type str",
+    ),
+    (
+        paged(Paragraph("5"), "Rail", Table(rows=(("a", 5.0),))),  # type: ignore[arg-type]
+        ReaderRule.FIELDS,
+        "in item 1 document.blocks[1] is 'Rail', not of type Paragraph | Table; "
+        "document.blocks[2].rows[0][1] is 5.0, not of type str",
+    ),
+    (
+        [replace(GOOD, document=replace(DOCUMENT, blocks=[Paragraph("5")]))],  # type: ignore[arg-type]
+        ReaderRule.FIELDS,
+        "in item 1 document.blocks is [Paragraph(text='5')], not of type "
+        "tuple[Paragraph | Table, ...]",
+    ),
+    (
+        [replace(GOOD, document="Rail was 5. " * 9)],  # type: ignore[arg-type]
+        ReaderRule.FIELDS,
+        "in item 1 document is 'Rail was 5. Rail was 5. Rail was 5. Rail was 5. Rail was 5. Rail "
+        "was 5. Rail wa…, not of type Document",
+    ),
+    (
+        [GOOD, BadRow("a.csv", "text", 5)],  # type: ignore[arg-type]
+        ReaderRule.FIELDS,
+        "in item 2 problem is 5, not of type str",
+    ),
+    (
+        [replace(GOOD, text="Rail \ud83d?")],
+        ReaderRule.FIELDS,
+        "in item 1 text is 'Rail \\ud83d?', with half of a surrogate pair",
+    ),
     (iter([GOOD]), ReaderRule.AGAIN, "1 items at first, 0 then"),
     (Restless(), ReaderRule.AGAIN, "items [1] are others the second time"),
     (
@@ -370,7 +432,7 @@ def test_a_broken_reader_is_told_what_it_breaks(component: Any, rule: Rule, seen
 
 
 def test_a_reader_can_be_a_list_with_a_bad_row() -> None:
-    values: list[float | str | None] = [None, "yes", 5, 0, -2.5]
+    values: list[float | str | None] = [None, "yes", 5, 0, -2.5, 10**400]
     good = [replace(GOOD, id=str(n), executed_answer=v) for n, v in enumerate(values)]
     check_reader([*good, BadRow("a.csv row 9", "text", "empty; expected text")])
 
@@ -461,8 +523,30 @@ def scribbles(self: Any, question: Question) -> list[Message]:
     return Terse.completion(self, question)
 
 
+def without_sign(self: Any, question: Question) -> list[Message]:
+    return Terse.completion(self, replace(question, answer=question.answer.strip("-()")))
+
+
+class SpacedOut(ProgramFormatter):
+    """Joins the characters of a program for its steps."""
+
+    def completion(self, question: Question) -> list[Message]:
+        return [{"role": "assistant", "content": " ".join(question.program or question.answer)}]
+
+
+spaced_out = SpacedOut()
+
+
 def shown(question: Question, document: Document) -> str:
     return f"{document_text(document)}\n\n{question.text}"
+
+
+def only(kind: type, document: Document) -> Document:
+    return replace(document, blocks=tuple(b for b in document.blocks if isinstance(b, kind)))
+
+
+def first_words(document: Document) -> str:
+    return "".join(b.text.split()[0] for b in document.blocks if isinstance(b, Paragraph))
 
 
 BROKEN_FORMATTERS: list[Case] = [
@@ -576,7 +660,7 @@ BROKEN_FORMATTERS: list[Case] = [
     (
         Hoarder(),
         FormatterRule.SAME,
-        "the completion of question '1' was 'It is: 5', then ''",
+        "the completion of question '1' was 'It is: 5', then 'changed by the caller'",
     ),
     (terse(completion=scribbles), FormatterRule.UNCHANGED, "question '1' was changed"),
     (
@@ -620,9 +704,95 @@ BROKEN_FORMATTERS: list[Case] = [
         "in '412.6 net' parse() reads answer '412.6' and program None",
     ),
     (
-        completes("It is: {}", parse=lambda text: "".join(re.findall(r"\d+", text)[:1])),
+        completes("It is: {}", parse=lambda text: "".join(re.findall(r"-?\d+", text)[:1])),
         FormatterRule.STATES,
         "in 'It is: 412.6 net' parse() reads answer '412' and program None",
+    ),
+    (
+        completes("EUR {} net", parse=lambda text: "".join(re.findall(r"[\d.]+", text)[:1])),
+        FormatterRule.STATES,
+        "in 'EUR -5 net' parse() reads answer '5' and program None; the question has answer '-5', "
+        "program 'subtract(0, 5)', executed '-5'",
+    ),
+    (
+        spaced_out,
+        FormatterRule.STATES,
+        "in 'a d d ( 2 ,   3 )' parse() reads answer 'a d d ( 2 ,   3 )' and program None",
+    ),
+    (
+        terse(
+            parse=lambda self, text: Prediction(
+                text.strip(), text.strip()[7:] or None, scale="million"
+            )
+        ),
+        FormatterRule.SCALE,
+        "in 'It is: 5' parse() reads scale 'million'; the question has ''",
+    ),
+    (
+        completes("n/a", parse=str),
+        FormatterRule.TELLS,
+        "the completion of question '1' is 'n/a' with answer '6', program 'add(6, 0)', executed "
+        "'6' and with answer '5', program 'add(2, 3)', executed '5'",
+    ),
+    (
+        terse(completion=without_sign),
+        FormatterRule.TELLS,
+        "the completion of question '1' is 'It is: 5' with answer '-5', program 'subtract(0, 5)', "
+        "executed '-5' and with answer '5'",
+    ),
+    (
+        completes("It is: {}</s>", parse=lambda text: text[7:].removesuffix("</s>")),
+        FormatterRule.ENDS,
+        "the completion of question '1' is 'It is: 5</s>', with </s> in it",
+    ),
+    (
+        completes("It is: {}\ud83d", parse=lambda text: text[7:-1]),
+        FormatterRule.COMPLETION,
+        "question '1' has [{'role': 'assistant', 'content': 'It is: 5\\ud83d'}]",
+    ),
+    (
+        prompts(lambda q, document: shown(q, only(Paragraph, document))),
+        FormatterRule.COMPLETE,
+        "the prompt of question '1' has 27 characters with the table in block 1 of document "
+        "'p-1', 27 without",
+    ),
+    (
+        prompts(lambda q, document: shown(q, document)[-40:]),
+        FormatterRule.COMPLETE,
+        "the prompt of question '1' has 40 characters with the paragraph in block 0 of document "
+        "'p-1', 40 without",
+    ),
+    (
+        prompts(lambda q, document: first_words(document) + shown(q, only(Table, document))),
+        FormatterRule.COMPLETE,
+        "the prompt of question '1' does not show word 2, 'was', of the paragraph in block 0 of "
+        "document 'p-1'",
+    ),
+    (
+        prompts(lambda q, document: re.sub(r"\| 2019.*", "", shown(q, document))),
+        FormatterRule.COMPLETE,
+        "the prompt of question '1' does not show '2019' (row 0, column 1) of the table in block 1",
+    ),
+    (
+        prompts(lambda q, document: re.sub(r"\| 5 .*", "", shown(q, document))),
+        FormatterRule.COMPLETE,
+        "the prompt of question '1' does not show '5' (row 1, column 1) of the table in block 1",
+    ),
+    (
+        prompts(shown),
+        FormatterRule.HISTORY,
+        "the prompt of question '3' does not hold ['And rail before?', 'Then?'] from before it",
+    ),
+    (
+        prompts(lambda q, document: shown(q, document) + "And rail before? Then?"),
+        FormatterRule.HISTORY,
+        "the prompt of question '3' is the same with and without the turns before it",
+    ),
+    (
+        prompts(lambda q, document: shown(q, document) + q.history[-1].question[:0]),
+        FormatterRule.ASKS,
+        "the prompt of question '1' raised IndexError: tuple index out of range (test_testing.py "
+        "line ",
     ),
     (
         terse(parse=lambda self, text: Prediction(text.strip(), text[7:].strip() or None)),
@@ -640,17 +810,120 @@ BROKEN_FORMATTERS: list[Case] = [
 @cases(*BROKEN_FORMATTERS)
 def test_a_broken_formatter_is_told_what_it_breaks(component: Any, rule: Rule, seen: str) -> None:
     questions = [ASKED, replace(GOOD, id="2", answer="412.6 net")]
+    if rule is FormatterRule.HISTORY:
+        earlier = (Turn("And rail before?", "4"), Turn("Then?", "5"))
+        questions.append(replace(ASKED, id="3", history=earlier))
     assert breaks(lambda: check_formatter(component, questions), rule).startswith(seen)
 
 
-def test_an_answer_may_be_written_in_a_style_of_its_own() -> None:
-    def parse(text: str) -> str | None:
-        try:
-            return str(json.loads(text)["answer"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return None
+def from_json(text: str) -> str | None:
+    try:
+        return str(json.loads(text)["answer"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
-    check_formatter(completes('{{"answer": "${}.0"}}', parse=parse), [ASKED])
+
+def with_commas(text: str) -> str:
+    """Thousands and decimals as they are written in Germany."""
+    return text.translate(str.maketrans(".,", ",."))
+
+
+def styled(write: Callable[[Question], str], parse: Callable[[str], str | None]) -> Any:
+    return terse(
+        completion=lambda self, question: [{"role": "assistant", "content": write(question)}],
+        parse=lambda self, text: Prediction(text.strip(), parse(text.strip()) or None),
+    )
+
+
+STYLES = {
+    "json": styled(lambda q: json.dumps({"answer": q.answer}), from_json),
+    "decimal comma": styled(lambda q: f"{with_commas(q.answer)} €", str),
+    "currency": styled(lambda q: f"US$ {q.answer}", str),
+    "capitals": styled(lambda q: q.answer.upper(), str),
+    "brackets": styled(lambda q: re.sub(r"^-(.*)", r"(\1)", q.answer), str),
+    "minus": styled(lambda q: q.answer.replace("-", "\u2212"), str),
+    "rounded": styled(lambda q: f"{q.executed_answer:,.3f}", str),
+    "step by step": styled(
+        lambda q: f"{q.program} makes {q.executed_answer}.\nSo: {q.answer}",
+        lambda text: text.rpartition("So: ")[2],
+    ),
+    "rows as sentences": prompts(
+        lambda q, document: (
+            "\n".join(
+                f"the {row[0]} of {head} is {cell.lstrip('$ ')} ;".lower()
+                for table in document.tables
+                for row in table.rows[1:]
+                for head, cell in zip(table.rows[0][1:], row[1:], strict=True)
+                if cell
+            )
+            + " ".join(b.text.lower() for b in document.blocks if isinstance(b, Paragraph))
+            + q.text
+        )
+    ),
+    "tables as json": prompts(
+        lambda q, document: json.dumps([str(block) for block in document.blocks]) + q.text
+    ),
+}
+"""Formatters of a house's own style that keep the contract."""
+
+STYLED = [
+    replace(ASKED, id=answer, answer=answer, executed_answer=value, program=f"add({value}, 0)")
+    for answer, value in (
+        ("5", 5.0),
+        ("-412.6", -412.6),
+        ("(12.5)", -12.5),
+        ("$ 1,234,567", 1234567.0),
+        ("28.1%", 0.28127),
+        ("0.07", 0.07),
+        ("3.5 million", 3.5),
+    )
+]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_answer_and_a_page_may_be_written_in_a_style_of_its_own(style: str) -> None:
+    check_formatter(STYLES[style], STYLED)
+
+
+@pytest.mark.parametrize(
+    ("stated", "gold"),
+    [
+        ("412", "412.6"),
+        ("412.6", "-412.6"),
+        ("12.5", "(12.5)"),
+        ("4126", "412.6"),
+        ("28", "0.28"),
+        ("0.0", "0.007"),
+        ("5 net", "5"),
+        ("5", "5 net"),
+        ("n/a", "5"),
+    ],
+)
+def test_what_is_another_number_is_not_taken_for_the_answer(stated: str, gold: str) -> None:
+    assert not agree(stated, gold)
+
+
+def test_brackets_are_a_sign_that_must_not_be_lost() -> None:
+    formatter = styled(lambda question: question.answer.strip("()"), str)
+    loss = replace(GOOD, answer="(12.5)")
+    seen = breaks(lambda: check_formatter(formatter, [loss]), FormatterRule.TELLS)
+    assert seen == (
+        "the completion of question '1' is '12.5' with answer '12.5' and with answer '(12.5)'"
+    )
+
+
+def test_a_question_for_a_formatter_must_be_one() -> None:
+    with pytest.raises(ValueError, match=r"^check_formatter needs questions: item 2 is BadRow"):
+        check_formatter(Terse(), [ASKED, BadRow("a", "b", "c")])  # type: ignore[list-item]
+
+
+def test_the_special_tokens_of_a_tokenizer_are_not_for_completions(tokenizer: Any) -> None:
+    token = str(tokenizer.eos_token)
+    formatter = completes("It is: {}" + token, parse=lambda text: text[7:].removesuffix(token))
+    seen = breaks(
+        lambda: check_formatter(formatter, [ASKED], tokenizer=tokenizer), FormatterRule.ENDS
+    )
+    assert seen == f"the completion of question '1' is 'It is: 5{token}', with {token} in it"
 
 
 class Mumbling(Terse):
@@ -785,6 +1058,23 @@ def cleared(row: EncodedRow) -> EncodedRow:
     return cut(row)
 
 
+def raises(self: Any, rows: Any) -> Any:
+    assert len(rows) == 1
+    return rows["length"]
+
+
+class Sorting(Padded):
+    """Arranges by a column that is not there."""
+
+    def arrange(self, dataset: Any) -> Any:
+        return dataset.sort("length")
+
+
+def by_id(batch: dict[str, Any], *, key: str, value: int) -> dict[str, Any]:
+    """The batch with something done to all that looks like padding."""
+    return {**batch, key: batch[key].masked_fill(batch["input_ids"] == 0, value)}
+
+
 class Blurred(FlattenedCollator):
     """Rows one after another, with nothing that keeps them apart."""
 
@@ -798,6 +1088,32 @@ class Blurred(FlattenedCollator):
 
 BROKEN_COLLATORS: list[Case] = [
     (Misnamed(), CollatorRule.SFT_ARGS, "SFTConfig has no max_seq_length"),
+    (Sorting(), CollatorRule.WORKS, "arrange() raised ValueError: Column 'length' not found"),
+    (
+        type("Raising", (Padded,), {"__call__": raises})(),
+        CollatorRule.WORKS,
+        "a batch of 6 rows raised AssertionError: assert 6 == 1",
+    ),
+    (
+        type("Raising", (Padded,), {"__call__": lambda self, rows: rows[0]["length"]})(),
+        CollatorRule.WORKS,
+        "a batch of 6 rows raised KeyError: 'length' (test_testing.py line ",
+    ),
+    (
+        type("Listing", (Padded,), {"__call__": lambda self, rows: list(rows)})(),
+        CollatorRule.TENSORS,
+        "6 rows make a list",
+    ),
+    (
+        batched(lambda batch: by_id(batch, key="labels", value=-100)),
+        CollatorRule.LEARNS,
+        "a row supervises [26, 0], the batch has [26] of it",
+    ),
+    (
+        batched(lambda batch: by_id(batch, key="attention_mask", value=0)),
+        CollatorRule.PADDING,
+        "attention_mask is wrong on 1 of 96 tokens",
+    ),
     (
         Dropping(),
         CollatorRule.ARRANGES,
@@ -858,7 +1174,7 @@ BROKEN_COLLATORS: list[Case] = [
 
 @cases(*BROKEN_COLLATORS)
 def test_a_broken_collator_is_told_what_it_breaks(component: Any, rule: Rule, seen: str) -> None:
-    assert breaks(lambda: check_collator(component), rule) == seen
+    assert breaks(lambda: check_collator(component), rule).startswith(seen)
 
 
 def test_rows_that_see_each_other_are_noticed_by_their_loss(model: Any) -> None:
@@ -930,6 +1246,10 @@ def small(**methods: Any) -> Any:
 
 def refuses(self: Any) -> None:
     raise OSError("no such base")
+
+
+def fails(self: Any, *_: Any) -> Any:
+    raise KeyError("weights")
 
 
 def cannot_pad(self: Any) -> Any:
@@ -1005,6 +1325,31 @@ BROKEN_FACTORIES: list[Case] = [
         small(load_tokenizer=cannot_pad),
         ModelFactoryRule.TOKENIZER,
         "it has no padding token and no chat template",
+    ),
+    (
+        small(sft_args=fails),
+        ModelFactoryRule.SFT_ARGS,
+        "sft_args() raised KeyError: 'weights' (test_testing.py line ",
+    ),
+    (
+        small(load_tokenizer=fails),
+        ModelFactoryRule.TOKENIZER,
+        "load_tokenizer() raised KeyError: 'weights' (test_testing.py line ",
+    ),
+    (
+        small(load_model=fails),
+        ModelFactoryRule.LOADS,
+        "load_model() raised KeyError: 'weights' (test_testing.py line ",
+    ),
+    (
+        small(settle=fails),
+        ModelFactoryRule.FINITE,
+        "training raised KeyError: 'weights' (test_testing.py line ",
+    ),
+    (
+        small(describe=fails),
+        ModelFactoryRule.DESCRIBES,
+        "describe() raised KeyError: 'weights' (test_testing.py line ",
     ),
     (
         small(trained="no such layer"),

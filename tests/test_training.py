@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
 import pytest
 import torch
+from bad_input import snapshot
 from datasets import Dataset
 from filelock import FileLock
 from peft import PeftModel
@@ -15,6 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from finqa_sft.errors import DataError, ModelError, OutputError, RecipeError, TrainingError
+from finqa_sft.training.finished import finish
+from finqa_sft.training.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +176,13 @@ def test_resuming_with_other_rows_is_refused(tmp_path: Path) -> None:
     for change, said in {
         "trainer.learning_rate=1e-7": "trainer.learning_rate was 0.001 and is 1e-07",
         "model.lora.r=8": "model.lora.r was 16 and is 8",
+        "trainer.max_grad_norm=0.5": "trainer.max_grad_norm was 1.0 and is 0.5",
+        "trainer.label_smoothing_factor=0.1": "trainer.label_smoothing_factor was 0.0 and is 0.1",
+        "trainer.loss_type=dft": "trainer.loss_type was nll and is dft",
+        "trainer.neftune_noise_alpha=5": "trainer.neftune_noise_alpha was None and is 5",
+        "collator={name: padded, pad_to_multiple_of: 16}": (
+            "collator.pad_to_multiple_of was None and is 16"
+        ),
     }.items():
         with pytest.raises(OutputError) as error:
             run(recipe, resume, change)
@@ -180,6 +191,136 @@ def test_resuming_with_other_rows_is_refused(tmp_path: Path) -> None:
             "start anew in another output.dir"
         )
     assert manifest(folder) == before
+
+
+def test_resuming_a_finished_run_trains_nothing_and_changes_nothing(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    steps = ["trainer.max_steps=3", "trainer.lr_scheduler_type=constant"]
+    folder = run(recipe, *steps).folder
+    before = snapshot(folder)
+    console = Console(record=True, force_terminal=False, soft_wrap=True)
+    with console.capture() as captured:
+        outcome = run(recipe, *steps, "trainer.resume_from_checkpoint=true", console=console)
+    assert (outcome.steps, outcome.interrupted) == (3, None)
+    assert captured.get().endswith(
+        f"adapter               {folder / 'adapter'}\n"
+        f"record                {folder / 'run.json'}\n"
+        "stopped               after all 3 steps; nothing is left to do\n"
+    )
+    assert "step " not in captured.get()
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("factory", "result", "weights"),
+    [
+        ("qlora", "adapter", "adapter_model.safetensors"),
+        ("full", "model", "model.safetensors"),
+    ],
+)
+def test_a_result_that_is_missing_is_taken_from_the_last_checkpoint(
+    tmp_path: Path, factory: str, result: str, weights: str
+) -> None:
+    recipe = write_recipe(tmp_path)
+    steps = ["trainer.max_steps=1", f"model.factory={factory}"]
+    folder = run(recipe, *steps).folder
+    before = snapshot(folder / result)
+    shutil.rmtree(folder / result)
+    run(recipe, *steps, "trainer.resume_from_checkpoint=true")
+    assert snapshot(folder / result) == before
+    assert before[weights] == (folder / "checkpoint-1" / weights).read_bytes()
+    assert manifest(folder)["status"] == "finished"
+
+
+def test_a_run_that_is_to_end_at_an_earlier_checkpoint_ends_with_its_result(
+    tmp_path: Path,
+) -> None:
+    recipe = write_recipe(tmp_path)
+    constant = "trainer.lr_scheduler_type=constant"
+    folder = run(recipe, constant).folder
+    resume = f"trainer.resume_from_checkpoint={folder / 'checkpoint-3'}"
+    run(recipe, constant, resume, "trainer.max_steps=3")
+    record = manifest(folder)
+    assert (record["status"], record["result"]["steps"]) == ("finished", 3)
+    assert (record["batches"]["steps"], record["trainer_arguments"]["max_steps"]) == (3, 3)
+    weights = "adapter_model.safetensors"
+    saved = (folder / "adapter" / weights).read_bytes()
+    assert saved == (folder / "checkpoint-3" / weights).read_bytes()
+
+
+def test_a_run_that_ends_before_its_checkpoint_is_refused(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    folder = run(recipe, "trainer.max_steps=3").folder
+    before = snapshot(folder)
+    with pytest.raises(OutputError) as error:
+        run(recipe, "trainer.max_steps=2", "trainer.resume_from_checkpoint=true")
+    assert str(error.value) == (
+        f"{folder / 'checkpoint-3'} was saved after step 3, and the run ends after step 2; raise "
+        "trainer.max_steps or trainer.num_train_epochs, or name an earlier checkpoint in "
+        "trainer.resume_from_checkpoint"
+    )
+    other = f"trainer.resume_from_checkpoint={folder / 'checkpoint-3'}"
+    with pytest.raises(OutputError) as error:
+        run(recipe, "trainer.max_steps=3", other, f"output.dir={tmp_path / 'new'}")
+    assert str(error.value) == (
+        f"{folder / 'checkpoint-3'} was saved after the last step of this run, so nothing is left "
+        f"to train; use what {folder} holds, or raise trainer.max_steps or "
+        "trainer.num_train_epochs"
+    )
+    assert snapshot(folder) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_in_shards_are_not_taken_for_a_result(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    folder = run(recipe, "trainer.max_steps=1").folder
+    shutil.rmtree(folder / "adapter")
+    checkpoint = folder / "checkpoint-1"
+    (checkpoint / "adapter_model.safetensors").unlink()
+    with pytest.raises(OutputError) as error:
+        finish(RunFolder(folder), checkpoint, changed={})
+    assert str(error.value) == (
+        f"{checkpoint} was saved after the last step of this run, and holds the weights in shards "
+        f"only, so {folder / 'adapter'} cannot be taken from it; go on from an earlier "
+        "checkpoint, named in trainer.resume_from_checkpoint"
+    )
+
+
+def test_brackets_in_paths_are_printed_as_they_are(tmp_path: Path) -> None:
+    inside = tmp_path / "d[" / "q]"
+    inside.mkdir(parents=True)
+    recipe = write_recipe(inside)
+    (inside / "p[red].py").write_text(PLUGIN, encoding="utf-8")
+    for name in ("m[lr]", "m[/x]"):
+        console = Console(record=True, force_terminal=False, soft_wrap=True, width=1000)
+        with console.capture() as captured:
+            run(
+                recipe, f'output.dir="{tmp_path / name}"', "trainer.max_steps=1",
+                f'plugins=["{inside / "p[red].py"}"]', "callbacks=[{name: quiet}]",
+                console=console,
+            )  # fmt: skip
+        said = captured.get()
+        assert f"recipe small ({recipe})\n" in said
+        assert f"saved {tmp_path / name / 'checkpoint-1'}\n" in said
+        assert str(inside / "p[red].py") in said
+        assert f"adapter               {tmp_path / name / 'adapter'}\n" in said
+
+
+PLUGIN = """\
+from finqa_sft import hookimpl
+from finqa_sft.plugins.records import CallbackRecord
+
+
+def build(options, folder):
+    from transformers import TrainerCallback
+
+    return TrainerCallback()
+
+
+@hookimpl
+def finqa_sft_callbacks():
+    return [CallbackRecord(name="quiet", summary="Nothing", build=build)]
+"""
 
 
 def test_a_checkpoint_is_the_folder_s_own_however_its_path_is_written(

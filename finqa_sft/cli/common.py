@@ -19,8 +19,13 @@ from finqa_sft.recipe import Recipe
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the recipe and its overrides."""
     parser.add_argument("recipe", help="a YAML file, or the bare name of a shipped recipe")
+    # Without a default, argparse takes a list that may be empty for a required one.
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="replace values of the recipe"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key.path=value",
+        help="replace values of the recipe",
     )
 
 

@@ -1,4 +1,4 @@
-"""`finqa-sft eject RECIPE [key.path=value ...] [--rows FOLDER]`."""
+"""`finqa-sft eject RECIPE [key.path=value ...] [--rows FOLDER] [--overwrite]`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="where the prompts and completions are written for the script (default: ejected)",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace rows that are in that folder"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -25,5 +28,5 @@ def run(arguments: argparse.Namespace) -> int:
     recipe, _ = load_recipe(arguments)
     from finqa_sft.training.eject import eject
 
-    print(eject(recipe, rows=arguments.rows))
+    print(eject(recipe, rows=arguments.rows, overwrite=arguments.overwrite))
     return 0

@@ -16,6 +16,7 @@ from types import ModuleType
 from finqa_sft import __version__
 from finqa_sft.errors import FinqaSftError
 from finqa_sft.ranks import is_main
+from finqa_sft.signals import signal_of
 
 VERBS = {
     "train": "train what a recipe describes",
@@ -59,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         return error.exit_status
     except KeyboardInterrupt as interruption:
         _complain("; ".join(["interrupted", *map(str, interruption.args)]))
-        return INTERRUPTED + signal.SIGINT
+        return INTERRUPTED + signal_of(interruption)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -94,7 +95,7 @@ def _run(argv: list[str]) -> int:
     if options or (rest and "overrides" not in arguments):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        arguments.overrides += rest
+        arguments.overrides = [*arguments.overrides, *rest]
     return int(modules[arguments.verb].run(arguments))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from finqa_sft.cli.common import add_recipe_arguments, load_recipe
+from finqa_sft.signals import sigterm_raises
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,13 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; a run that a signal ended exits with 128 plus the signal's number."""
     try:
-        recipe, plugins = load_recipe(arguments)
-        from finqa_sft.training.run import train
+        with sigterm_raises():
+            recipe, plugins = load_recipe(arguments)
+            from finqa_sft.training.run import train
 
-        outcome = train(recipe, plugins=plugins)
+            outcome = train(recipe, plugins=plugins)
     except KeyboardInterrupt as interruption:
         if interruption.args:
             raise
         text = "before the first step: nothing was written; start again with the same command"
-        raise KeyboardInterrupt(text) from interruption
+        raise type(interruption)(text) from interruption
     return 128 + outcome.interrupted if outcome.interrupted else 0

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, TypeAlias, cast
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from finqa_sft.documents import SCALES, Block, Document, Question, Scale
 from finqa_sft.errors import DataError
 from finqa_sft.options import Options
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.context import Register, fingerprint, parse_context
-from finqa_sft.readers.files import CHUNK, Files, check_file, did_you_mean, text_lines
+from finqa_sft.readers.csv_files import DELIMITERS, csv_rows
+from finqa_sft.readers.files import Files, cause, check_file, did_you_mean, short_names
 from finqa_sft.readers.finqa import program_text
 from finqa_sft.readers.json_files import JSON_LINES, json_rows
-from finqa_sft.readers.rows import layout_of, read_each
+from finqa_sft.readers.layouts import layout_of
+from finqa_sft.readers.parquet_files import parquet_rows
+from finqa_sft.readers.rows import Questions, read_each
 from finqa_sft.readers.values import Row, RowProblem, as_text, kind, required_text
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_SUFFIXES = (*_DELIMITERS, ".json", *JSON_LINES, ".parquet")
-_ROLES = ("question", "context", "answer", "document", "program", "scale", "id")
+_SUFFIXES = (*DELIMITERS, ".json", *JSON_LINES, ".parquet")
+_ROLES = ("question", "context", "answer", "document", "company", "program", "scale", "id")
 _ROWS_FOR_COLUMNS = 100
 _CHARACTERS_FOR_COLUMNS = 4_000_000
-_BYTES_AT_ONCE = 4 * 2**20
 _COLUMNS_SHOWN = 20
-_LONGEST_CELL = 2**25
 _AN_OBJECT = "an object with a key for each column"
+_NOT_A_NUMBER = ("nan", "NaN")
+_ERROR_VALUES = frozenset(
+    ("#REF!", "#DIV/0!", "#N/A", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!")
+)
+"""What Excel writes into a cell whose formula fails."""
 
 ColumnName: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+def _delimiter(text: str) -> str:
+    if len(text) != 1 or text in '"\r\n':
+        raise ValueError(r'expected one character, and no quote; a tab is written "\t"')
+    return text
 
 
 class ColumnsOptions(Options):
@@ -43,6 +52,11 @@ class ColumnsOptions(Options):
     files: Files = ()
     """Files to read, one path or several: .csv, .tsv, .json (a list of objects), .jsonl or
     .parquet. Give either `files` or `dataset`."""
+
+    delimiter: Annotated[str, AfterValidator(_delimiter)] | None = None
+    """The character between the cells of .csv and .tsv files, as `";"` where Excel writes decimal
+    commas. Unset: what a first line `sep=;` names; else a comma in .csv files, a tab in .tsv
+    files."""
 
     dataset: str | None = None
     """A data set on the Hugging Face hub, as `owner/name`, in place of `files`."""
@@ -67,25 +81,31 @@ class ColumnsOptions(Options):
     """Column of the answer; numbers become text, true and false become yes and no."""
 
     document: ColumnName | None = None
-    """Column of the document's id. Unset: `document` if there is such a column; else rows with
-    equal contexts are of one document."""
+    """Column of the document's id. Unset: `document` if there is such a column. Without one, or
+    with null, rows with equal contexts are of one document."""
+
+    company: ColumnName | None = None
+    """Column of the company that the document is about, for `data.split.by: company`; a cell may
+    be empty. Unset: `company` if there is such a column. null: none."""
 
     program: ColumnName | None = None
-    """Column of FinQA's flat program. Unset: `program` if there is such a column."""
+    """Column of FinQA's flat program. Unset: `program` if there is such a column. null: none."""
 
     scale: ColumnName | None = None
     """Column of the answer's scale: thousand, million, billion, percent or empty. Unset: `scale`
-    if there is such a column."""
+    if there is such a column. null: none."""
 
     id: ColumnName | None = None
-    """Column of the question's id. Unset: `id` if there is such a column; else the document's id
-    and a number."""
+    """Column of the question's id. Unset: `id` if there is such a column. Without one, or with
+    null, it is the document's id and a number."""
 
     @model_validator(mode="after")
     def _one_source(self) -> ColumnsOptions:
         if bool(self.files) == bool(self.dataset):
             given = "both are given" if self.files else "neither is given"
             raise ValueError(f"set either 'files' or 'dataset'; {given}")
+        if self.delimiter and not any(path.suffix.lower() in DELIMITERS for path in self.files):
+            raise ValueError("'delimiter' is for .csv and .tsv files, and none is given")
         idle = sorted({"subset", "revision", "dataset_split"} & self.model_fields_set)
         if self.files and idle:
             raise ValueError(f"{idle[0]!r} belongs to 'dataset' and does nothing for 'files'")
@@ -98,7 +118,7 @@ class _Source:
 
     Attributes:
         name: Path or data set as given, for errors of the whole.
-        label: Its short name, for errors of rows.
+        label: What to call it in errors of rows.
         columns: All columns.
         rows: Rows, which may lack columns that are not wanted; a row that cannot be read comes as
             a problem.
@@ -136,24 +156,30 @@ class ColumnsReader:
                 _some(source),
                 label=source.label,
                 expected=_AN_OBJECT,
-                questions=partial(_questions, columns=columns, register=register, asked=asked),
+                questions=self._questions(columns, register=register, asked=asked),
             )
 
     def _sources(self) -> Iterator[_Source]:
         options = self._options
-        names = options.model_dump(include=set(_ROLES))
-        wanted = {name or role for role, name in names.items()}
+        wanted = {name or role for role, name in self._names().items()}
         if options.dataset:
             yield _hub(options, options.dataset, wanted)
-        for path in options.files:
-            yield _open(path, wanted)
+        for path, label in short_names(options.files):
+            columns, rows = _open(path, wanted=wanted, delimiter=options.delimiter)
+            yield _Source(name=str(path), label=label, columns=tuple(columns), rows=rows)
+
+    def _names(self) -> dict[str, str | None]:
+        """The column that is set for each role: none if it is unset; roles set to null are out."""
+        given = self._options.model_fields_set
+        names = self._options.model_dump(include=set(_ROLES))
+        return {role: name for role, name in names.items() if name or role not in given}
 
     def _columns(self, source: _Source) -> dict[str, str]:
         """The column of every role that the source has.
 
         A column serves by its own name only where no other role claims it.
         """
-        names = self._options.model_dump(include=set(_ROLES))
+        names = self._names()
         columns: dict[str, str] = {role: name for role, name in names.items() if name}
         for role, name in columns.items():
             if name not in source.columns:
@@ -164,6 +190,27 @@ class ColumnsReader:
                 )
         free = set(source.columns).difference(columns.values())
         return columns | {role: role for role in names if role not in columns and role in free}
+
+    def _questions(
+        self, columns: Mapping[str, str], *, register: Register, asked: Counter[str]
+    ) -> Questions:
+        """What makes the question of a row.
+
+        Problems with a column that serves by its name alone, unasked, say how to leave it out.
+        """
+        names = self._names()
+        unasked = {column for role, column in columns.items() if not names[role]}
+
+        def questions(row: Row, source: str) -> list[Question]:
+            try:
+                return [_question(row, source, columns=columns, register=register, asked=asked)]
+            except RowProblem as problem:
+                if problem.field not in unasked:
+                    raise
+                remedy = f"or set {problem.field} to null to leave the column out"
+                raise RowProblem(problem.field, f"{problem.problem}; {remedy}") from problem
+
+        return questions
 
 
 def _remedy(role: str, name: str, columns: Collection[str]) -> str:
@@ -185,41 +232,60 @@ def _some(source: _Source) -> Iterator[object]:
         raise DataError(f"{source.name}: no rows; expected at least one")
 
 
-def _questions(
+def _question(
     row: Row, source: str, *, columns: Mapping[str, str], register: Register, asked: Counter[str]
-) -> Iterator[Question]:
+) -> Question:
     """The question of a row; `asked` counts those of each document."""
-    text = required_text(row, columns["question"])
-    answer = required_text(row, columns["answer"])
+    text = _filled(row, columns["question"])
+    answer = _filled(row, columns["answer"])
     blocks = _blocks(row, columns["context"])
     program = _program(row, columns.get("program"))
     scale = _scale(row, columns.get("scale"))
-    given_id = required_text(row, columns["id"]) if "id" in columns else None
+    given_id = _filled(row, columns["id"]) if "id" in columns else None
     document = columns.get("document")
-    name = required_text(row, document) if document else f"context-{fingerprint(blocks)[:16]}"
+    name = _filled(row, document) if document else f"context-{fingerprint(blocks)[:16]}"
     question = Question(
         id=given_id or f"{name}-{asked[name] + 1}",
         text=text,
-        document=Document(id=name, blocks=blocks),
+        document=Document(id=name, blocks=blocks, company=_company(row, columns.get("company"))),
         answer=answer,
         program=program,
         scale=scale,
         source=source,
     )
     asked[name] += 1
-    yield register.enter(
-        question, document_field=document or columns["context"], id_field=columns.get("id", "row")
+    return register.enter(
+        question,
+        document_field=document or columns["context"],
+        id_field=columns.get("id", "row"),
+        company_field=columns.get("company", "company"),
     )
+
+
+def _filled(row: Row, column: str) -> str:
+    """The text of a cell that must not be empty, nor say that a program had nothing to write."""
+    text = required_text(row, column)
+    if text in _NOT_A_NUMBER:
+        raise RowProblem(column, f"{text}, which data frames write for empty; expected text")
+    if text in _ERROR_VALUES:
+        raise RowProblem(column, f"{text}, an error value of a spreadsheet; expected text")
+    return text
 
 
 def _blocks(row: Row, column: str) -> tuple[Block, ...]:
     value = row.get(column)
     if not isinstance(value, list):
-        return parse_context(required_text(row, column))
+        return parse_context(_filled(row, column))
     blocks = [block for text in value for block in parse_context(as_text(text, field=column))]
     if not blocks:
         raise RowProblem(column, "empty; expected text")
     return tuple(blocks)
+
+
+def _company(row: Row, column: str | None) -> str | None:
+    if column is None or not as_text(row.get(column), field=column):
+        return None
+    return _filled(row, column)
 
 
 def _program(row: Row, column: str | None) -> str | None:
@@ -237,7 +303,10 @@ def _scale(row: Row, column: str | None) -> Scale:
     return cast("Scale", scale)
 
 
-def _open(path: Path, wanted: Collection[str]) -> _Source:
+def _open(
+    path: Path, *, wanted: Collection[str], delimiter: str | None
+) -> tuple[list[str], Iterator[object]]:
+    """The names of a file's columns, and its rows."""
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         check_file(path)
@@ -245,64 +314,11 @@ def _open(path: Path, wanted: Collection[str]) -> _Source:
             f"{path}: the suffix {suffix!r} names no known format; save the file as one of "
             f"{', '.join(_SUFFIXES)}"
         )
-    if suffix in _DELIMITERS:
-        columns, rows = _csv(path, _DELIMITERS[suffix])
-    elif suffix == ".parquet":
-        columns, rows = _parquet(path, wanted)
-    else:
-        columns, rows = _json(path)
-    return _Source(name=str(path), label=path.name, columns=tuple(columns), rows=rows)
-
-
-def _csv(path: Path, delimiter: str) -> tuple[list[str], Iterator[object]]:
-    lines = _cells(path, delimiter)
-    header = [name.strip() for name in next(lines, [])]
-    if not header:
-        raise DataError(f"{path}: only blank lines; expected a header and rows")
-    if len(header) < 2:
-        raise DataError(
-            f"{path}: the header {''.join(header)!r} is one column; columns are separated by a "
-            "comma in .csv files and by a tab in .tsv files"
-        )
-    twice = [name for name, count in Counter(header).items() if name and count > 1]
-    if twice:
-        raise DataError(f"{path}: the column {twice[0]!r} stands twice; rename one of them")
-
-    def rows() -> Iterator[object]:
-        for cells in lines:
-            if len(cells) == len(header):
-                yield dict(zip(header, cells, strict=True))
-            else:
-                yield RowProblem(
-                    "row",
-                    f"{len(cells)} cells, expected {len(header)} as in the header; a cell with "
-                    f"{delimiter!r} or a line break in it needs quotes",
-                )
-
-    return header, rows()
-
-
-def _cells(path: Path, delimiter: str) -> Iterator[list[str]]:
-    # The module's own limit of 128 KiB a cell is too low for contexts. Without any, a quote left
-    # open would take the rest of the file into memory.
-    csv.field_size_limit(_LONGEST_CELL)
-    reader = csv.reader(text_lines(path), delimiter=delimiter, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            remedy = "is a quote left open?"
-            if "new-line character" in str(error):
-                remedy = "save the file with line feeds at the ends of its lines"
-            raise DataError(
-                f"{path}: the row that begins in line {line} cannot be read ({_cause(error)}); "
-                f"{remedy}"
-            ) from error
-        if cells is None:
-            return
-        if cells:
-            yield cells
+    if suffix in DELIMITERS:
+        return csv_rows(path, delimiter=delimiter)
+    if suffix == ".parquet":
+        return parquet_rows(path, wanted=wanted)
+    return _json(path)
 
 
 def _json(path: Path) -> tuple[list[str], Iterator[object]]:
@@ -325,37 +341,6 @@ def _first(values: Iterator[object]) -> Iterator[object]:
             return
 
 
-def _parquet(path: Path, wanted: Collection[str]) -> tuple[list[str], Iterator[object]]:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    check_file(path)
-
-    def damaged(error: Exception) -> DataError:
-        return DataError(
-            f"{path}: no Parquet file, or a damaged one ({_cause(error)}); write it again"
-        )
-
-    try:
-        # Without a buffer a group of rows is read as a whole, and a file may be one group.
-        file = pyarrow.parquet.ParquetFile(path, buffer_size=CHUNK, pre_buffer=False)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise damaged(error) from error
-    columns: list[str] = file.schema_arrow.names
-    columns_read = [name for name in columns if name in wanted]
-    at_once = max(1, min(256, _BYTES_AT_ONCE * file.metadata.num_rows // path.stat().st_size))
-
-    def rows() -> Iterator[object]:
-        try:
-            with file:
-                for batch in file.iter_batches(batch_size=at_once, columns=columns_read):
-                    yield from batch.to_pylist()
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise damaged(error) from error
-
-    return columns, rows()
-
-
 def _hub(options: ColumnsOptions, name: str, wanted: Collection[str]) -> _Source:
     import datasets
 
@@ -364,7 +349,7 @@ def _hub(options: ColumnsOptions, name: str, wanted: Collection[str]) -> _Source
         data = datasets.load_dataset(name, options.subset, revision=options.revision, split=split)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"{name}: the data set cannot be loaded ({_cause(error)}); check its name, subset "
+            f"{name}: the data set cannot be loaded ({cause(error)}); check its name, subset "
             f"and split, and the network; 'files' ({', '.join(_SUFFIXES)}) need none"
         ) from error
     columns: list[str] = data.column_names
@@ -372,9 +357,3 @@ def _hub(options: ColumnsOptions, name: str, wanted: Collection[str]) -> _Source
     return _Source(
         name=f"{name} ({split})", label=f"{name} {split}", columns=tuple(columns), rows=iter(rows)
     )
-
-
-def _cause(error: Exception) -> str:
-    """The first line of another library's message, without characters that do not print."""
-    line = str(error).strip().partition("\n")[0]
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

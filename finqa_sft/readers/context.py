@@ -116,13 +116,21 @@ class Register:
         self._known: dict[str, tuple[str, str | None, str]] = {}
         self._ids: dict[str, str] = {}
 
-    def enter(self, question: Question, *, document_field: str, id_field: str) -> Question:
+    def enter(
+        self,
+        question: Question,
+        *,
+        document_field: str,
+        id_field: str,
+        company_field: str = "company",
+    ) -> Question:
         """Enter a question that has nothing else wrong with it, and share its document.
 
         Args:
             question: The question; its `source` is what later problems refer to.
             document_field: The field that a document's id comes from.
             id_field: The field that the question's id comes from.
+            company_field: The field that a document's company comes from.
 
         Raises:
             RowProblem: The question's id was met before, or the document's with other content or
@@ -134,11 +142,18 @@ class Register:
                 f"{question.id!r} is also the id of {self._ids[question.id]}; give each question "
                 "an id of its own",
             )
-        document = self._shared(question.document, field=document_field, source=question.source)
+        document = self._shared(
+            question.document,
+            field=document_field,
+            company_field=company_field,
+            source=question.source,
+        )
         self._ids[question.id] = question.source
         return replace(question, document=document)
 
-    def _shared(self, document: Document, *, field: str, source: str) -> Document:
+    def _shared(
+        self, document: Document, *, field: str, company_field: str, source: str
+    ) -> Document:
         recent = self._recent.get(document.id)
         if recent == document:
             return recent
@@ -152,7 +167,7 @@ class Register:
             )
         if known[1] != document.company:
             raise RowProblem(
-                "company",
+                company_field,
                 f"{document.company!r}, but {known[1]!r} for the same document in {known[2]}; "
                 "write one of them in both",
             )

@@ -31,6 +31,7 @@ from finqa_sft.readers.finqa import (
     written_program,
 )
 from finqa_sft.readers.json_files import JSON_LINES, JsonText, json_lines, list_rows, opened_json
+from finqa_sft.readers.layouts import is_conversation
 from finqa_sft.readers.rows import read_files
 from finqa_sft.readers.values import (
     Row,
@@ -142,23 +143,30 @@ def _rows_of_split(path: Path, split: str | None) -> Iterator[object]:
 def _named_rows(path: Path, text: JsonText, split: str | None) -> Iterator[object]:
     """The rows of the split, or of the only one; the other values are passed over."""
     names: list[str] = []
+    splits: list[str] = []
     found = "an empty list"
     for name in text.names():
         names.append(name)
+        first: object = None
         if name != (names[0] if split is None else split):
-            text.skip()
+            first = text.skip()
         elif text.peek() == "[":
             for row in text.items():
-                found = ""
+                if found:
+                    first, found = row, ""
                 yield row
         else:
             found = kind(text.value())
+        if is_conversation(first):
+            splits.append(name)
     text.end()
     known = ", ".join(map(repr, names)) or "none"
     if split is None and len(names) != 1:
+        choice = " or ".join(map(repr, splits))
+        remedy = f"or set 'split' to {choice}" if splits else "and no key holds conversations"
         raise DataError(
             f"{path}: an object with the keys {known} at the top level; expected a list of rows, "
-            "or set 'split' to one of the keys"
+            f"{remedy}"
         )
     if split is not None and split not in names:
         remedy = did_you_mean(split, names) or f"has {known}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -47,6 +48,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` for the nearest known word; empty if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def short_names(files: Iterable[Path]) -> list[tuple[Path, str]]:
+    """Each file with what to call it: its base name, or its path where others have that name."""
+    files = list(files)
+    names = Counter(path.name for path in files)
+    return [(path, path.name if names[path.name] == 1 else str(path)) for path in files]
+
+
+def cause(error: Exception) -> str:
+    """The first line of another library's message, without characters that do not print."""
+    line = str(error).strip().partition("\n")[0]
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def check_file(path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from finqa_sft.errors import DataError
 from finqa_sft.readers.files import CHUNK, text_chunks, text_lines
+from finqa_sft.readers.layouts import is_conversation
 from finqa_sft.readers.values import RowProblem, kind
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -118,12 +119,19 @@ class JsonText:
         while self._has_next("}"):
             yield self._name()
 
-    def skip(self) -> None:
-        """Pass over the next value, of which never more is held than a value in a list in it."""
+    def skip(self) -> object:
+        """Pass over the next value, of which never more is held than a value in a list in it.
+
+        Returns:
+            The first value in it, if it is a list.
+        """
+        first: object = None
         try:
             match self.peek():
                 case "[":
-                    for _ in self.items():
+                    items = self.items()
+                    first = next(items, None)
+                    for _ in items:
                         pass
                 case "{":
                     for _ in self.names():
@@ -132,6 +140,7 @@ class JsonText:
                     self.value()
         except RecursionError as error:
             raise self._too_deep() from error
+        return first
 
     def end(self) -> None:
         """See that nothing follows.
@@ -253,6 +262,7 @@ def list_rows(path: Path, text: JsonText) -> Iterator[object]:
     Raises:
         DataError: It is no JSON, something else, or an empty list.
     """
+    remedy = ""
     match text.peek():
         case "[":
             empty = True
@@ -268,13 +278,14 @@ def list_rows(path: Path, text: JsonText) -> Iterator[object]:
             for name in text.names():
                 if len(names) < _KEYS_SHOWN:
                     names.append(name)
-                text.skip()
+                if is_conversation(text.skip()) and not remedy:
+                    remedy = f"; {name!r} looks like ConvFinQA, use reader: convfinqa"
             keys = f"with the keys {', '.join(map(repr, names))}" if names else "without keys"
             found = f"an object {keys}"
         case _:
             found = kind(text.value())
     text.end()
-    raise DataError(f"{path}: {found} at the top level; expected a list of rows")
+    raise DataError(f"{path}: {found} at the top level; expected a list of rows{remedy}")
 
 
 def json_lines(path: Path) -> Iterator[object]:

@@ -1,54 +1,22 @@
-"""From rows to questions: the loop that readers share, and the layouts that they tell apart."""
+"""From rows to questions: the loop that readers share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from finqa_sft.documents import Question
 from finqa_sft.errors import DataError
 from finqa_sft.readers.base import BadRow
+from finqa_sft.readers.files import short_names
 from finqa_sft.readers.json_files import json_rows
+from finqa_sft.readers.layouts import LAYOUTS, layout_of
 from finqa_sft.readers.values import Row, RowProblem, kind
 
 Questions: TypeAlias = Callable[[Row, str], Iterable[Question | BadRow]]
 """Makes the questions of a row, given the row and what to call it, as `train.json row 17`; raises
 `RowProblem` if it has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How the rows of a data set look.
-
-    Attributes:
-        key: A key that its rows have.
-        name: The data set.
-        reader: The reader for it.
-    """
-
-    key: str
-    name: str
-    reader: str
-
-
-LAYOUTS = (
-    Layout("annotation", "ConvFinQA", "convfinqa"),
-    Layout("dialogue", "ConvFinQA", "convfinqa"),
-    Layout("qa", "FinQA", "finqa"),
-    Layout("paragraphs", "TAT-QA", "tatqa"),
-    Layout("financebench_id", "FinanceBench", "financebench"),
-    Layout("question", "plain columns", "columns"),
-)
-"""All known layouts; a row that has several of the keys is of the first: ConvFinQA's rows may have
-`qa` too."""
-
-
-def layout_of(keys: Iterable[str]) -> Layout | None:
-    """The layout that a row with these keys has, if it is a known one."""
-    present = set(keys)
-    return next((layout for layout in LAYOUTS if layout.key in present), None)
 
 
 def read_files(
@@ -81,10 +49,10 @@ def read_files(
                 )
             yield row
 
-    for path in files:
+    for path, label in short_names(files):
         yield from read_each(
             in_layout(path),
-            label=path.name,
+            label=label,
             expected=f"an object with {own.key!r}",
             questions=questions,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ Row: TypeAlias = Mapping[str, object]
 """A row as files hold it: values of any kind under the names of fields."""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_BLANK = re.compile("[\\s\u200b\u200c\u200d\u2060\ufeff]*")
 
 
 class RowProblem(Exception):
@@ -54,11 +56,18 @@ def kind(value: object) -> str:
             return f"a value of type {type(value).__name__}"
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: only white space and characters without width."""
+    return bool(_BLANK.fullmatch(text))
+
+
 def as_text(value: object, *, field: str) -> str:
     """A cell's value as text without surrounding white space.
 
     Numbers are written plainly (`12.5`, `1200`, never `1.2e3`), true and false as `yes` and `no`;
-    null is the empty text, and so is NaN, as which data frames write what is missing.
+    null is the empty text, and so is NaN, as which data frames write what is missing, and text that
+    shows nothing. Dates and times are ISO 8601; of midnight only the date is written, since
+    spreadsheets have no dates without a time.
 
     Raises:
         RowProblem: The value is a list, an object, an infinite number, or no valid text.
@@ -67,13 +76,17 @@ def as_text(value: object, *, field: str) -> str:
         case str():
             if not value.isascii() and _LONE_SURROGATE.search(value):
                 raise RowProblem(field, "half a surrogate pair; expected valid Unicode text")
-            return value.strip()
+            return "" if is_blank(value) else value.strip()
         case bool():
             return "yes" if value else "no"
         case int():
             return str(value)
         case None:
             return ""
+        case datetime() if value.tzinfo is None and value.time() == time.min:
+            return value.date().isoformat()
+        case date():
+            return value.isoformat()
         case float() | Decimal() if math.isnan(value):
             return ""
         case float() if math.isfinite(value):

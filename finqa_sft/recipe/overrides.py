@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finqa_sft.recipe.problems import Key, Problem, dotted, spelled
+from finqa_sft.recipe.schema import SLOTS
 from finqa_sft.recipe.yaml_loader import NotYamlError, load_text
 
 
@@ -83,6 +84,7 @@ def _set(data: dict[str, Any], path: Sequence[str], value: Any) -> Key:
             case dict():
                 at: str | int = piece
                 if not last and node.get(piece) is None:
+                    _refuse_item((*key, piece), path)
                     node[piece] = {}
             case list():
                 at = _index(piece, node, key, path)
@@ -97,6 +99,22 @@ def _set(data: dict[str, Any], path: Sequence[str], value: Any) -> Key:
         else:
             node = node[at]
     return key
+
+
+def _refuse_item(key: Key, path: Sequence[str]) -> None:
+    """Refuse to make a section of what must be a list of components.
+
+    Args:
+        key: Where the recipe has nothing yet.
+        path: The path of the override, which leads through that key.
+    """
+    section = SLOTS.get((*map(str, key), "[]"))
+    if section is not None:
+        raise _CannotApplyError(
+            dotted(tuple(path)),
+            f"the recipe has no list {dotted(key)}; write {dotted(key)}="
+            f"[{{{section.name_key}: ...}}] with all that belongs to it",
+        )
 
 
 def _index(piece: str, items: list[Any], key: Key, path: Sequence[str]) -> int:

@@ -116,6 +116,8 @@ def expected(phrases: Sequence[str], value: object) -> str:
     hint = ""
     if "text" in phrases and isinstance(value, int | float):
         hint = "; put it in quotes"
+    elif "text" in phrases and isinstance(value, dict):
+        hint = "; a text with a colon needs quotes, within those of a shell"
     elif isinstance(value, str) and _NUMBER.fullmatch(value) and "number" in " ".join(phrases):
         hint = "; leave out the quotes"
     words = [word for phrase in phrases for word in phrase.split(" or ")]

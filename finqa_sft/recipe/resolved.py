@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
+from finqa_sft.collators.base import Collator
+from finqa_sft.errors import PluginError
+from finqa_sft.formatters.base import Formatter
+from finqa_sft.models.base import ModelFactory
+from finqa_sft.plugins.manager import SINGULAR, Component
 from finqa_sft.plugins.records import (
     CallbackRecord,
     CollatorRecord,
@@ -17,10 +22,8 @@ from finqa_sft.plugins.records import (
     ModelFactoryRecord,
     ReaderRecord,
 )
+from finqa_sft.readers.base import Reader
 from finqa_sft.recipe.schema import SplitSection
-
-if TYPE_CHECKING:
-    from finqa_sft.plugins.manager import Component
 
 R = TypeVar("R", bound=ComponentRecord)
 
@@ -51,10 +54,43 @@ class Chosen(Generic[R]):
 
         Args:
             rest: What `build` of its record takes after the options.
+
+        Raises:
+            PluginError: What was built lacks a method that its kind must have.
         """
         record: Any = self.component.record
         with self.component.blamed():
-            return record.build(self.options, *rest)
+            part = record.build(self.options, *rest)
+        lacking = [name for name in _methods(self.component.kind) if not _has(part, name)]
+        if lacking:
+            raise PluginError(
+                f"the {SINGULAR[self.component.kind]} {record.name!r} of {self.component.provider} "
+                f"cannot be used: its build gave {type(part).__name__}, which lacks "
+                f"{', '.join(lacking)}; mend or update the plugin"
+            )
+        return part
+
+
+_PROTOCOLS: Mapping[str, type] = {
+    "readers": Reader,
+    "formatters": Formatter,
+    "collators": Collator,
+    "model_factories": ModelFactory,
+}
+"""What `build` of a record gives, by kind."""
+
+
+def _methods(kind: str) -> list[str]:
+    """The methods that a component of a kind must have."""
+    if kind == "callbacks":
+        # The first of those that every `TrainerCallback` has.
+        return ["on_init_end"]
+    members = vars(_PROTOCOLS[kind]) if kind in _PROTOCOLS else {"__call__"}
+    return [name for name in members if name in ("__call__", "__iter__") or name[0] != "_"]
+
+
+def _has(part: object, name: str) -> bool:
+    return callable(getattr(part, name, None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,6 +250,8 @@ def unknown_key(key: Key, known: Collection[Key]) -> str:
     """
     name = re.sub(r"[-.]", "_", str(key[-1]))
     siblings = {str(other[-1]): other for other in known if other[:-1] == key[:-1]}
+    if name not in siblings:
+        name = next((other for other in siblings if other.lower() == name.lower()), name)
     if name in siblings:
         return f"unknown key; did you mean {dotted(siblings[name])}?"
     elsewhere = [other for other in known if name in _tails(other)]

@@ -28,7 +28,7 @@ def find_recipe(text: str | os.PathLike[str]) -> Path:
     """The file that a path, or the bare name of a shipped recipe, stands for.
 
     Args:
-        text: As given on the command line; `.yaml` may be left out of a shipped recipe's name.
+        text: As given on the command line; with `.yaml` it is a file, and no shipped recipe.
 
     Raises:
         RecipeError: There is no such file, or it is a folder.
@@ -37,9 +37,11 @@ def find_recipe(text: str | os.PathLike[str]) -> Path:
     if path.exists() and not path.is_dir():
         return path
     shipped = shipped_recipes()
+    if str(text) in shipped:
+        return shipped[str(text)]
     bare = str(text).removesuffix(".yaml")
     if bare in shipped:
-        return shipped[bare]
+        raise RecipeError(f"{path}: no such file; the shipped recipe is {bare}")
     if path.is_dir():
         raise RecipeError(f"{path}: a folder; name a recipe file in it")
     beside = [str(other) for other in sorted(path.parent.glob("*.yaml"))]

@@ -66,7 +66,7 @@ def load_yaml(path: Path) -> Located:
     if located.problems and not isinstance(located.data, dict):
         raise recipe_error(str(path), located.problems)
     if located.data is None:
-        raise RecipeError(f"{path}: empty; a recipe has at least model, data and formatter")
+        raise RecipeError(f"{path}: empty; a recipe has at least data and formatter")
     if not isinstance(located.data, dict):
         kind = "a list" if isinstance(located.data, list) else "a single value"
         raise RecipeError(f"{path}: holds {kind}; a recipe is made of sections such as `model:`")
@@ -223,6 +223,8 @@ def _position(mark: yaml.Mark | None) -> Position:
 
 _HINTS = (
     ("'\\t'", "indent with spaces, not tabs"),
+    ("alias", "put a text that begins with * in quotes"),
+    ("scanning an anchor", "put a text that begins with & in quotes"),
     ("mapping values are not allowed", "put a text with a colon in quotes"),
     ("quoted scalar, found unexpected end", "close the quote"),
     ("found '<scalar>'", "write a quote within quotes twice"),

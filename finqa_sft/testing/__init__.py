@@ -12,8 +12,8 @@ what was seen, and how to mend it. None needs pytest, a recipe or the plugin man
 from __future__ import annotations
 
 from finqa_sft.testing.collators import CollatorRule, check_collator
-from finqa_sft.testing.completions import FormatterRule
 from finqa_sft.testing.contract import ContractError, Rule
+from finqa_sft.testing.formatter_rules import FormatterRule
 from finqa_sft.testing.formatters import check_formatter
 from finqa_sft.testing.models import ModelFactoryRule, check_model_factory
 from finqa_sft.testing.plugins import PluginRule, check_plugin

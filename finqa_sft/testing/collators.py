@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finqa_sft.collators.base import Collator
 from finqa_sft.encoding import IGNORED, EncodedRow
 from finqa_sft.recipe.trainer_fields import trainer_fields
 from finqa_sft.testing.contract import Checked, Rule
-from finqa_sft.testing.rows import example_rows
+from finqa_sft.testing.rows import example_rows, filler_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,6 +23,10 @@ class CollatorRule(Rule):
     SFT_ARGS = (
         "sft_args are fields of SFTConfig",
         "Correct the name, or leave the field out.",
+    )
+    WORKS = (
+        "any encoded rows can be arranged and made into batches",
+        "Take rows of any length, in any order, one alone too, and raise nothing.",
     )
     ARRANGES = (
         "arrange loses no row and invents none",
@@ -38,7 +42,8 @@ class CollatorRule(Rule):
     )
     LEARNS = (
         "every supervised token of every row is in labels once, in the row's order, and no other",
-        "Take labels from the rows; fill up with -100.",
+        "Take labels from the rows and fill up with -100, by the lengths of rows and not by the id "
+        "that pads: where it is EOS too, rows are taught to end with it.",
     )
     ALIGNED = (
         "a label is the token that stands in its place",
@@ -50,7 +55,8 @@ class CollatorRule(Rule):
     )
     PADDING = (
         "padding is not attended to, and all else is",
-        "Set attention_mask to 0 on padding and to 1 everywhere else.",
+        "Set attention_mask to 0 on padding and to 1 everywhere else, by the lengths of rows: the "
+        "id that pads may be a row's own.",
     )
     UNCHANGED = (
         "rows are left as they were",
@@ -71,36 +77,59 @@ def check_collator(
 ) -> None:
     """Check what `finqa_sft.collators.base.Collator` promises, on rows made here.
 
-    The rows are of several lengths and documents. Some supervise nothing, one has a single token.
+    The rows are of several lengths and documents. Some supervise nothing, one has a single token,
+    and one is taught to end with the id that pads, as where padding and end of turn are one token.
 
     Args:
         collator: The collator.
-        pad_token_id: What it pads with; the rows do not hold this id.
+        pad_token_id: What it pads with; otherwise it is looked up in the batches.
         model: A small model that trains on such batches, in float32, with a vocabulary of at
             least 128. With it, the losses of batches are checked.
 
     Raises:
         ContractError: A rule of `CollatorRule` is broken.
     """
-    from datasets import Dataset
-
     checked = Checked("collator", type(collator).__name__)
-    unknown = sorted(collator.sft_args.keys() - trainer_fields().keys())
+    with checked.unraised(CollatorRule.SFT_ARGS, "reading sft_args"):
+        unknown = sorted(collator.sft_args.keys() - trainer_fields().keys())
     checked.require(CollatorRule.SFT_ARGS, not unknown, f"SFTConfig has no {', '.join(unknown)}")
 
     rows = example_rows(without=pad_token_id)
-    arranged = collator.arrange(Dataset.from_list([dict(row) for row in rows]))
-    batch: list[EncodedRow] = [arranged[n] for n in range(len(arranged))]
-    _check_arranged(checked, rows, batch)
-    batches = [batch, batch[::-1], *([row] for row in batch)]
-    for given in batches:
-        before = copy.deepcopy(given)
-        made = collator(given)
-        checked.require(CollatorRule.UNCHANGED, given == before, "the rows of a batch were changed")
-        _check_batch(checked, given, made, pad_token_id=pad_token_id)
+    batch = _check_batches(checked, collator, rows, pad_token_id=pad_token_id)
+    filler = filler_of(rows, batch) if pad_token_id is None else pad_token_id
+    if filler is not None:
+        rows = example_rows(without=filler, ending=filler)
+        batch = _check_batches(checked, collator, rows, pad_token_id=filler)
     if model is not None:
-        collator.check_model(model)
-        _check_loss(checked, model, rows, collator(batch))
+        with checked.unraised(CollatorRule.LOSS, "the model"):
+            collator.check_model(model)
+            _check_loss(checked, model, rows, batch)
+
+
+def _check_batches(
+    checked: Checked, collator: Collator, rows: list[EncodedRow], *, pad_token_id: int | None
+) -> dict[str, Any]:
+    """Check batches of all rows, of all backwards, and of each alone; give back the first."""
+    from datasets import Dataset
+
+    with checked.unraised(CollatorRule.WORKS, "arrange()"):
+        arranged = collator.arrange(Dataset.from_list([dict(row) for row in rows]))
+        batch: list[EncodedRow] = [arranged[n] for n in range(len(arranged))]
+        _check_arranged(checked, rows, batch)
+    batches = []
+    for given in (batch, batch[::-1], *([row] for row in batch)):
+        before = copy.deepcopy(given)
+        with checked.unraised(CollatorRule.WORKS, f"a batch of {len(given)} rows"):
+            made = collator(given)
+        checked.require(CollatorRule.UNCHANGED, given == before, "the rows of a batch were changed")
+        checked.require(
+            CollatorRule.TENSORS,
+            isinstance(made, Mapping),
+            f"{len(given)} rows make a {type(made).__name__}",
+        )
+        _check_batch(checked, given, made, pad_token_id=pad_token_id)
+        batches.append(made)
+    return batches[0]
 
 
 def _learnt(labels: Sequence[int]) -> list[int]:
@@ -128,7 +157,7 @@ def _check_arranged(
 def _check_batch(
     checked: Checked,
     rows: Sequence[EncodedRow],
-    batch: dict[str, Any],
+    batch: Mapping[str, Any],
     *,
     pad_token_id: int | None,
 ) -> None:
@@ -172,7 +201,12 @@ def _check_batch(
     checked.require(CollatorRule.KEEPS, not lost, f"{len(lost)} of {len(own)} tokens are lost")
     if shapes.get("attention_mask") == shape:
         mask = batch["attention_mask"].flatten().tolist()
-        wrong = sum(bool(m) != (t in own) for t, m in zip(tokens, mask, strict=True))
+        # A supervised token is a row's own, even with the id that pads.
+        real = [
+            label != IGNORED or (token in own and token != pad_token_id)
+            for token, label in zip(tokens, labels, strict=True)
+        ]
+        wrong = sum(bool(m) != r for m, r in zip(mask, real, strict=True))
         checked.require(
             CollatorRule.PADDING,
             not wrong,
@@ -186,12 +220,12 @@ def _check_batch(
 
 
 def _check_loss(
-    checked: Checked, model: PreTrainedModel, rows: Sequence[EncodedRow], batch: dict[str, Any]
+    checked: Checked, model: PreTrainedModel, rows: Sequence[EncodedRow], batch: Mapping[str, Any]
 ) -> None:
     """Compare the loss of all rows at once with that of each alone, without a collator."""
     import torch
 
-    def total(batch: dict[str, Any]) -> float:
+    def total(batch: Mapping[str, Any]) -> float:
         learnt = int((batch["labels"] != IGNORED).sum())
         on_device = {k: v.to(model.device) if torch.is_tensor(v) else v for k, v in batch.items()}
         with torch.no_grad():

@@ -1,71 +1,20 @@
-"""The contract of a formatter: its rules, and those of them that are about completions."""
+"""The rules of a formatter's contract that are about completions."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from finqa_sft.documents import SCALES, Question
 from finqa_sft.encoding import IGNORED, Encoder
 from finqa_sft.formatters.base import Formatter, Message, Prediction
-from finqa_sft.formatters.chat import number_text
-from finqa_sft.testing.contract import Checked, Rule, excerpt
+from finqa_sft.testing.contract import Checked, excerpt
+from finqa_sft.testing.fields import is_unicode
+from finqa_sft.testing.formatter_rules import FormatterRule
+from finqa_sft.testing.golds import gold_text, is_gold, other_answers, plain, stated_scales
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-class FormatterRule(Rule):
-    """What holds for every formatter."""
-
-    PROMPT = (
-        "a prompt is chat messages, the last of them the user's",
-        "Return dicts with role and content; a system message can only be the first.",
-    )
-    COMPLETION = (
-        "a completion is one assistant message with text in it",
-        "Return [{'role': 'assistant', 'content': text}], and text that is never empty.",
-    )
-    ASKS = (
-        "the prompt asks the question, whatever is left of the document",
-        "Write question.text into prompt() as it is, and expect any block to be left out.",
-    )
-    SHOWS = (
-        "the prompt shows the document that it is given, and nothing else of the page",
-        "In prompt(), read the argument document and never question.document.blocks; with less of "
-        "the document the prompt must not get longer.",
-    )
-    BLIND = (
-        "the prompt is the same whatever the answer is",
-        "In prompt(), read nothing of answer, program, executed_answer, scale, answer_type and "
-        "evidence: they are not known when the model is asked.",
-    )
-    SAME = (
-        "one question gives the same messages every time",
-        "Keep nothing from call to call, make a new list in each, and draw nothing at random.",
-    )
-    UNCHANGED = (
-        "a question is left as it was",
-        "Use dataclasses.replace instead of changing it.",
-    )
-    PARSES = (
-        "parse takes any text and gives a Prediction",
-        "Return Prediction(text=completion.strip()) where nothing can be read; raise nothing.",
-    )
-    SILENT = (
-        "a completion without text states nothing",
-        "Return a Prediction whose answer and program are None.",
-    )
-    STATES = (
-        "parse reads in a completion of its own what was written there",
-        "Make parse() the inverse of completion(): answer or program as it stands in the text, "
-        "with white space around it or without.",
-    )
-    SUPERVISES = (
-        "the tokens that are learnt are the completion and the end of its turn",
-        "Write roles and text that the tokenizer's chat template renders as they are.",
-    )
 
 
 GARBLED = (
@@ -91,38 +40,86 @@ GARBLED = (
 """What a model may write that was never taught, or not yet."""
 
 
-def check_completion(checked: Checked, formatter: Formatter, question: Question) -> None:
-    """One message, the same every time, whatever is shown of the document."""
+CHANGED = "changed by the caller"
+"""What is written into the messages that a formatter gives."""
+
+END_TOKENS = ("</s>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end|>")
+"""Ends of a turn in wide use, for where no tokenizer says its own."""
+
+
+def completed(checked: Checked, formatter: Formatter, question: Question) -> str:
+    """The text of the one message that a completion is."""
     with checked.unraised(FormatterRule.COMPLETION, f"the completion of question {question.id!r}"):
-        first = formatter.completion(question)
+        made = formatter.completion(question)
         kept = (
-            isinstance(first, list)
-            and [message["role"] for message in first] == ["assistant"]
-            and bool(first[0]["content"].strip())
+            isinstance(made, list)
+            and [message["role"] for message in made] == ["assistant"]
+            and bool(made[0]["content"].strip())
+            and is_unicode(made[0]["content"])
         )
-    checked.require(FormatterRule.COMPLETION, kept, f"question {question.id!r} has {first!r}")
-    text = text_of(first)
-    first.clear()
-    formatter.prompt(question, document=replace(question.document, blocks=()))
-    again = text_of(formatter.completion(question))
+    checked.require(FormatterRule.COMPLETION, kept, f"question {question.id!r} has {made!r}")
+    text = text_of(made)
+    # A formatter that hands out a list of its own will give this the next time.
+    made[0] = {"role": "assistant", "content": CHANGED}
+    return text
+
+
+def check_completion(
+    checked: Checked,
+    formatter: Formatter,
+    question: Question,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> None:
+    """One message, the same every time, whatever is shown of the document."""
+    text, named = completed(checked, formatter, question), f"question {question.id!r}"
+    with checked.unraised(FormatterRule.ASKS, f"the prompt of {named} without a document"):
+        formatter.prompt(question, document=replace(question.document, blocks=()))
+    again = completed(checked, formatter, question)
     checked.require(
         FormatterRule.SAME,
         again == text,
-        f"the completion of question {question.id!r} was {text!r}, then {again!r}",
+        f"the completion of {named} was {text!r}, then {again!r}",
+    )
+    own = list(map(str, tokenizer.all_special_tokens)) if tokenizer is not None else []
+    found = sorted(token for token in {*END_TOKENS, *own} if token.strip() and token in text)
+    checked.require(
+        FormatterRule.ENDS,
+        not found,
+        f"the completion of {named} is {excerpt(text)}, with {' and '.join(found)} in it",
     )
 
 
 def check_round_trip(checked: Checked, formatter: Formatter, question: Question) -> None:
-    """What is read in a completion is what was written, with white space around it or without."""
-    text = text_of(formatter.completion(question))
+    """Every answer gives a completion of its own, in which it is read again."""
+    text = completed(checked, formatter, question)
+    twins = list(other_answers(question))
+    for twin in twins:
+        checked.require(
+            FormatterRule.TELLS,
+            completed(checked, formatter, twin) != text,
+            f"the completion of question {question.id!r} is {excerpt(text)} with {gold_text(twin)} "
+            f"and with {gold_text(question)}",
+        )
+    for asked in (question, *twins):
+        _check_reading(checked, formatter, asked)
+
+
+def _check_reading(checked: Checked, formatter: Formatter, question: Question) -> None:
+    text = completed(checked, formatter, question)
     predictions = [_parsed(checked, formatter, t) for t in (text, f"\n {text} \n")]
     for prediction in predictions:
-        stated = prediction.program or prediction.answer
         checked.require(
             FormatterRule.STATES,
-            stated is not None and _is_written(stated, text, question),
+            is_gold(prediction, question),
             f"in {excerpt(text)} parse() reads answer {prediction.answer!r} and program "
-            f"{prediction.program!r}",
+            f"{prediction.program!r}; the question has {gold_text(question)}",
+        )
+        checked.require(
+            FormatterRule.SCALE,
+            prediction.scale in stated_scales(question),
+            f"in {excerpt(text)} parse() reads scale {prediction.scale!r}; the question has "
+            f"{question.scale!r}",
         )
     checked.require(
         FormatterRule.STATES,
@@ -133,7 +130,7 @@ def check_round_trip(checked: Checked, formatter: Formatter, question: Question)
 
 def check_garbled(checked: Checked, formatter: Formatter, questions: list[Question]) -> None:
     """Anything can be parsed: garbage, halves, repetitions."""
-    texts = [text_of(formatter.completion(question)) for question in questions]
+    texts = [completed(checked, formatter, question) for question in questions]
     halves = [text[: len(text) // 2] for text in texts]
     for text in (*GARBLED, *halves, *(f"{text}\n{text}" for text in texts)):
         prediction = _parsed(checked, formatter, text)
@@ -168,9 +165,9 @@ def check_labels(
     checked: Checked, formatter: Formatter, question: Question, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """The whole prompt is given, and the completion is learnt to its end."""
-    prompt = formatter.prompt(question, document=question.document)
-    completion = formatter.completion(question)
     with checked.unraised(FormatterRule.SUPERVISES, f"encoding question {question.id!r}"):
+        prompt = formatter.prompt(question, document=question.document)
+        completion = formatter.completion(question)
         row = Encoder(tokenizer).encode(prompt, completion)
     learnt = str(tokenizer.decode([label for label in row["labels"] if label != IGNORED]))
     _, found, after = plain(learnt).partition(plain(text_of(completion)))
@@ -189,23 +186,6 @@ def check_labels(
     )
 
 
-def _is_written(stated: str, text: str, question: Question) -> bool:
-    """Whether a statement is what stands in a completion: the gold itself, or whole words of it."""
-    executed = question.executed_answer
-    value = number_text(executed) if isinstance(executed, int | float) else executed
-    golds = {plain(g) for g in (question.answer, question.program, value) if g}
-    said, whole = plain(stated), plain(text)
-    if said in golds:
-        return True
-    cut_off = any(said in gold for gold in golds if gold in whole)
-    return not cut_off and bool(re.search(rf"(?<![\w.,]){re.escape(said)}(?!\w|[.,]\d)", whole))
-
-
 def text_of(messages: list[Message]) -> str:
     """What messages say."""
     return "\n".join(message["content"] for message in messages)
-
-
-def plain(text: str) -> str:
-    """The text with every run of white space as one space."""
-    return " ".join(text.split())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 
 
 class Rule(Enum):
@@ -72,8 +74,16 @@ class Checked:
             raise
         # Whatever a stranger's component raises, its author is told where.
         except Exception as error:
-            seen = f"{doing} raised {type(error).__name__}: {error}"
+            seen = f"{doing} raised {type(error).__name__}: {error}{_place(error)}"
             raise ContractError(self._name, rule, seen) from error
+
+
+def _place(error: Exception) -> str:
+    """The last line of the component's own file that an exception came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent]
+    own = [frame for frame in outside if frame.filename == outside[0].filename]
+    return f" ({Path(own[-1].filename).name} line {own[-1].lineno})" if own else ""
 
 
 def excerpt(text: str, *, around: str = "") -> str:

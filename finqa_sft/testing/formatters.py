@@ -11,15 +11,18 @@ from finqa_sft.documents import Document, Question, Table
 from finqa_sft.formatters.base import Formatter, Message
 from finqa_sft.formatters.budget import bare_document
 from finqa_sft.testing.completions import (
-    FormatterRule,
+    CHANGED,
     check_completion,
     check_garbled,
     check_labels,
     check_round_trip,
-    plain,
     text_of,
 )
 from finqa_sft.testing.contract import Checked, excerpt
+from finqa_sft.testing.fields import is_unicode, misfits
+from finqa_sft.testing.formatter_rules import FormatterRule
+from finqa_sft.testing.golds import plain
+from finqa_sft.testing.shown import check_shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,16 +44,21 @@ def check_formatter(
 
     Raises:
         ContractError: A rule of `FormatterRule` is broken.
-        ValueError: There is no question.
+        ValueError: There is no question, or one that is not made as its class says.
     """
     checked = Checked("formatter", type(formatter).__name__)
     asked = list(questions)
     if not asked:
         raise ValueError("check_formatter needs at least one question")
+    for number, question in enumerate(asked, start=1):
+        if wrong := "; ".join(misfits(question, Question, path=f"item {number}")):
+            raise ValueError(f"check_formatter needs questions: {wrong}")
+    shown: set[str] = set()
     for question in asked:
         before = copy.deepcopy(question)
-        _check_prompt(checked, formatter, question)
-        check_completion(checked, formatter, question)
+        _check_prompt(checked, formatter, question, is_shown=question.document.id in shown)
+        shown.add(question.document.id)
+        check_completion(checked, formatter, question, tokenizer=tokenizer)
         check_round_trip(checked, formatter, question)
         checked.require(
             FormatterRule.UNCHANGED, question == before, f"question {question.id!r} was changed"
@@ -60,19 +68,29 @@ def check_formatter(
     check_garbled(checked, formatter, asked)
 
 
-def _check_prompt(checked: Checked, formatter: Formatter, question: Question) -> None:
+def _check_prompt(
+    checked: Checked, formatter: Formatter, question: Question, *, is_shown: bool
+) -> None:
+    """What holds for prompts.
+
+    Args:
+        checked: The formatter, under check.
+        formatter: The formatter.
+        question: The question to ask.
+        is_shown: Its document was looked at with a question before it.
+    """
     whole, named = question.document, f"question {question.id!r}"
 
-    def prompt(asked: Question, document: Document) -> list[Message]:
+    def prompt(asked: Question, document: Document) -> str:
         with checked.unraised(FormatterRule.ASKS, f"the prompt of {named}"):
-            return formatter.prompt(asked, document=document)
+            messages = formatter.prompt(asked, document=document)
+        _check_messages(checked, messages, named)
+        text = text_of(messages)
+        # A formatter that hands out a list of its own will give this the next time.
+        messages.append({"role": "user", "content": CHANGED})
+        return text
 
-    messages = prompt(question, whole)
-    _check_messages(checked, messages, named)
-    text = text_of(messages)
-    # A formatter that hands out a list of its own would be changed by this.
-    messages.clear()
-    repeated = text_of(prompt(question, whole))
+    text, repeated = prompt(question, whole), prompt(question, whole)
     checked.require(
         FormatterRule.SAME,
         repeated == text,
@@ -80,31 +98,43 @@ def _check_prompt(checked: Checked, formatter: Formatter, question: Question) ->
     )
     for document in (whole, *_less(whole)):
         shown = prompt(question, document)
-        _check_messages(checked, shown, named)
         checked.require(
             FormatterRule.ASKS,
-            plain(question.text) in plain(text_of(shown)),
-            f"{question.text!r} is not in {excerpt(text_of(shown))}",
+            plain(question.text) in plain(shown),
+            f"{question.text!r} is not in {excerpt(shown)}",
         )
         checked.require(
             FormatterRule.SHOWS,
-            len(text_of(shown)) <= len(text),
-            f"with {len(document.blocks)} blocks the prompt of {named} has {len(text_of(shown))} "
+            len(shown) <= len(text),
+            f"with {len(document.blocks)} blocks the prompt of {named} has {len(shown)} "
             f"characters, with {len(whole.blocks)} {len(text)}",
         )
     checked.require(
         FormatterRule.SHOWS,
-        text_of(prompt(question, replace(whole, blocks=()))) != text,
+        prompt(question, replace(whole, blocks=())) != text,
         f"the prompt of {named} is the same with and without the document",
     )
     hidden = replace(question, document=replace(whole, blocks=()))
     checked.require(
         FormatterRule.SHOWS,
-        text_of(prompt(hidden, whole)) == text,
+        prompt(hidden, whole) == text,
         f"the prompt of {named} depends on question.document beside the document it is given",
     )
+    if not is_shown:
+        check_shown(checked, whole, prompt=lambda part: prompt(question, part), named=named)
+    lost = [turn.question for turn in question.history if plain(turn.question) not in plain(text)]
+    checked.require(
+        FormatterRule.HISTORY,
+        not lost,
+        f"the prompt of {named} does not hold {lost} from before it",
+    )
+    checked.require(
+        FormatterRule.HISTORY,
+        not question.history or prompt(replace(question, history=()), whole) != text,
+        f"the prompt of {named} is the same with and without the turns before it",
+    )
     for field, twin in _twins(question):
-        other = text_of(prompt(twin, whole))
+        other = prompt(twin, whole)
         checked.require(
             FormatterRule.BLIND,
             other == text,
@@ -117,6 +147,7 @@ def _check_messages(checked: Checked, messages: list[Message], named: str) -> No
         isinstance(message, dict)
         and message.keys() == {"role", "content"}
         and isinstance(message["content"], str)
+        and is_unicode(message["content"])
         for message in messages
     )
     roles = [message["role"] for message in messages] if kept else []

@@ -35,6 +35,10 @@ class ModelFactoryRule(Rule):
         "In load_tokenizer(), set pad_token to a token that the vocabulary has, and take a base "
         "with a chat template or set one.",
     )
+    LOADS = (
+        "load_model() gives a model",
+        "See what was raised; what cannot be loaded is for check() to refuse.",
+    )
     TRAINABLE = (
         "the model has weights to train",
         "Add adapters in load_model(), or set requires_grad where it is to be trained.",
@@ -84,25 +88,29 @@ def check_model_factory(factory: ModelFactory, *, output_dir: Path) -> None:
     checked = Checked("model factory", type(factory).__name__)
     with checked.unraised(ModelFactoryRule.CHECKS, "check()"):
         factory.check()
-    fields = factory.sft_args()
-    unknown = sorted(fields.keys() - trainer_fields().keys())
+    with checked.unraised(ModelFactoryRule.SFT_ARGS, "sft_args()"):
+        fields = factory.sft_args()
+        unknown = sorted(fields.keys() - trainer_fields().keys())
     checked.require(
         ModelFactoryRule.SFT_ARGS, not unknown, f"SFTConfig has no {', '.join(unknown)}"
     )
-    tokenizer = factory.load_tokenizer()
-    _check_tokenizer(checked, tokenizer)
+    with checked.unraised(ModelFactoryRule.TOKENIZER, "load_tokenizer()"):
+        tokenizer = factory.load_tokenizer()
+        _check_tokenizer(checked, tokenizer)
     with checked.unraised(ModelFactoryRule.SFT_ARGS, f"SFTConfig with {fields}"):
         args = SFTConfig(**{**_arguments(output_dir), **fields})
 
-    model = factory.load_model(args)
-    first, frozen = _weights(model, trained=True), _weights(model, trained=False)
+    with checked.unraised(ModelFactoryRule.LOADS, "load_model()"):
+        model = factory.load_model(args)
+        first, frozen = _weights(model, trained=True), _weights(model, trained=False)
     checked.require(
         ModelFactoryRule.TRAINABLE,
         bool(first),
         f"of {len(frozen)} weights none requires gradients",
     )
     _check_description(checked, factory)
-    other = factory.load_model(args)
+    with checked.unraised(ModelFactoryRule.LOADS, "load_model(), the second time,"):
+        other = factory.load_model(args)
     differing = _differing(first, _weights(other, trained=True))
     checked.require(
         ModelFactoryRule.SEED,
@@ -174,11 +182,15 @@ def _trained(
         }
         for n in range(101, 109)
     ]
-    trainer = SFTTrainer(
-        model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
-    )
-    factory.settle(trainer)
-    loss = trainer.train().training_loss
+    with checked.unraised(ModelFactoryRule.FINITE, "training"):
+        trainer = SFTTrainer(
+            model=model,
+            args=args,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+        factory.settle(trainer)
+        loss = trainer.train().training_loss
     checked.require(ModelFactoryRule.FINITE, math.isfinite(loss), f"the loss is {loss}")
     return trainer
 
@@ -220,8 +232,9 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _check_description(checked: Checked, factory: ModelFactory) -> None:
-    description = factory.describe()
-    missing = sorted({"base", "device"} - description.keys())
+    with checked.unraised(ModelFactoryRule.DESCRIBES, "describe()"):
+        description = factory.describe()
+        missing = sorted({"base", "device"} - description.keys())
     checked.require(
         ModelFactoryRule.DESCRIBES, not missing, f"it has no {' and no '.join(missing)}"
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import cast
 
 from finqa_sft.documents import SCALES, Document, Paragraph, Question, Table
 from finqa_sft.errors import ProgramError
 from finqa_sft.programs import parse_program
 from finqa_sft.readers.base import BadRow, Reader
 from finqa_sft.testing.contract import Checked, Rule
+from finqa_sft.testing.fields import misfits
 
 
 class ReaderRule(Rule):
@@ -18,6 +19,16 @@ class ReaderRule(Rule):
     ITEMS = (
         "it yields questions and bad rows, nothing else",
         "Make a Question of each row, or a BadRow of one that cannot be read.",
+    )
+    READS = (
+        "a row that cannot be read does not end the reading",
+        "Yield a BadRow for it, with what is missing or wrong; raise DataError only where the "
+        "whole source cannot be read.",
+    )
+    FIELDS = (
+        "every field is of the type of its annotation, and text is valid Unicode",
+        "Convert values in the reader: numbers to text, lists to tuples, and what the data leaves "
+        "out to a BadRow; decode files with their own encoding.",
     )
     SOME = (
         "it yields a question",
@@ -67,9 +78,8 @@ def check_reader(reader: Reader) -> None:
         ContractError: A rule of `ReaderRule` is broken.
     """
     checked = Checked("reader", type(reader).__name__)
-    items = list(reader)
-    _check_items(checked, items)
-    again = list(reader)
+    items = _items(checked, reader)
+    again = _items(checked, reader)
     pairs = enumerate(zip(items, again, strict=False), start=1)
     changed = [number for number, (first, second) in pairs if first != second]
     checked.require(
@@ -113,13 +123,23 @@ def _named(question: Question) -> str:
     return f"question {question.id!r}" + (f" ({question.source})" if question.source else "")
 
 
-def _check_items(checked: Checked, items: Sequence[object]) -> None:
-    for number, item in enumerate(items, start=1):
-        checked.require(
-            ReaderRule.ITEMS,
-            isinstance(item, Question | BadRow),
-            f"item {number} is a {type(item).__name__}",
-        )
+def _items(checked: Checked, reader: Reader) -> list[Question | BadRow]:
+    """All that a reader yields, each of the right type down to its last field."""
+    items: list[Question | BadRow] = []
+    with checked.unraised(ReaderRule.READS, "beginning to read"):
+        source = iter(reader)
+    end = object()
+    while True:
+        number = len(items) + 1
+        with checked.unraised(ReaderRule.READS, f"reading item {number}"):
+            item: object = next(source, end)
+        if item is end:
+            return items
+        kept = isinstance(item, Question | BadRow)
+        checked.require(ReaderRule.ITEMS, kept, f"item {number} is a {type(item).__name__}")
+        wrong = "; ".join(misfits(item, type(item)))
+        checked.require(ReaderRule.FIELDS, not wrong, f"in item {number} {wrong}")
+        items.append(cast("Question | BadRow", item))
 
 
 def _check_bad_row(checked: Checked, row: BadRow) -> None:
@@ -151,10 +171,14 @@ def _check_values(checked: Checked, question: Question) -> None:
             checked.require(
                 ReaderRule.VALUES, False, f"{name} has program {question.program!r}: {error}"
             )
-    number = isinstance(executed, int | float) and not isinstance(executed, bool)
+    is_number = (
+        isinstance(executed, int | float)
+        and not isinstance(executed, bool)
+        and abs(executed) < math.inf
+    )
     checked.require(
         ReaderRule.VALUES,
-        executed in (None, "yes", "no") or (number and math.isfinite(float(executed or 0))),
+        executed in (None, "yes", "no") or is_number,
         f"{name} has executed answer {executed!r}",
     )
     checked.require(

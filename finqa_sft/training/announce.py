@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from finqa_sft import __version__
 from finqa_sft.encoding import Encoder
 from finqa_sft.ranks import world_size
 from finqa_sft.recipe import Chosen, Recipe
+from finqa_sft.recipe.written import overridden_values, written_override
 from finqa_sft.training.data import PreparedData
 from finqa_sft.training.folder import RunFolder
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PREVIEWED_ROWS = 2
 PREVIEWED_CHARACTERS = 700
+REASONS_SHOWN = 10
+PLACE_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Batches:
 
 def recipe(console: Console, recipe: Recipe) -> None:
     """Name the recipe and its components with their providers."""
-    console.print(f"[bold]finqa_sft {__version__}[/bold]  recipe {recipe.name} ({recipe.path})")
+    title = (f"finqa_sft {__version__}", "bold")
+    console.print(Text.assemble(title, f"  recipe {recipe.name} ({recipe.path})"))
     table = Table.grid(padding=(0, 2))
     chosen: list[tuple[str, Chosen[Any]]] = [
         ("model factory", recipe.model),
@@ -90,7 +93,8 @@ def recipe(console: Console, recipe: Recipe) -> None:
         *(("callback", callback) for callback in recipe.callbacks),
     ]
     for kind, choice in chosen:
-        table.add_row(f"  {kind}", choice.record.name, str(choice.component.provider))
+        # As text: a path may hold what rich takes for markup.
+        table.add_row(f"  {kind}", choice.record.name, Text(str(choice.component.provider)))
     console.print(table)
     needs = dict(recipe.collator.record.sft_args)
     if recipe.collator.record.attn_implementation:
@@ -106,13 +110,24 @@ def data(console: Console, data: PreparedData, *, encoder: Encoder) -> None:
             _line(
                 console,
                 name,
-                f"{s['questions']} questions on {s['documents']} documents, {s['tokens']} tokens "
+                f"{_number(s['questions'], 'question')} on {_number(s['documents'], 'document')}, "
+                f"{s['tokens']} tokens "
                 f"(longest row {s['longest']}), {s['supervised_share']:.1%} supervised",
             )
-    for word, counter in (("left out", data.counts.left_out), ("changed", data.counts.changed)):
-        for reason, n in counter.most_common():
-            if n:
-                _line(console, word, f"{n} × {reason}")
+    counts = data.counts
+    for word, counter in (
+        ("left out", counts.left_out),
+        ("changed", counts.changed),
+        ("noticed", counts.noticed),
+    ):
+        reasons = [(reason, n) for reason, n in counter.most_common() if n]
+        for reason, n in reasons[:REASONS_SHOWN]:
+            places = counts.places.get(reason)
+            where = f"; first {_shortened(places[0], PLACE_CHARACTERS)}" if places else ""
+            _line(console, word, _visible(f"{n} × {reason}{where}"))
+        if len(reasons) > REASONS_SHOWN:
+            more = _number(len(reasons) - REASONS_SHOWN, "more reason")
+            _line(console, word, f"{more}, in run.json")
     notes = [
         (encoder.plain_template, "the tokenizer has no chat template; a plain one is used"),
         (encoder.merges_system, "the chat template takes no system message; it opens the question"),
@@ -122,12 +137,26 @@ def data(console: Console, data: PreparedData, *, encoder: Encoder) -> None:
         if applies:
             _line(console, "encoding", note)
     for number, row in enumerate(data.training.rows[:PREVIEWED_ROWS], start=1):
-        marked = encoder.marked(row)
-        if len(marked) > PREVIEWED_CHARACTERS:
-            half = PREVIEWED_CHARACTERS // 2
-            marked = f"{marked[:half]} […] {marked[-half:]}"
+        marked = _visible(_shortened(encoder.marked(row), PREVIEWED_CHARACTERS))
         _line(console, f"row {number}", "what is learnt stands between ⟦ and ⟧")
         console.print(Text(indent(marked, "  "), style="dim"))
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count} {thing}{'s' if count != 1 else ''}"
+
+
+def _shortened(text: str, characters: int) -> str:
+    """The beginning and the end of a long text."""
+    half = characters // 2
+    return f"{text[:half]} […] {text[-half:]}" if len(text) > characters else text
+
+
+def _visible(text: str) -> str:
+    """The text with what a terminal would obey, or not show, as escapes; lines stay lines."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def batches(console: Console, b: Batches) -> None:
@@ -160,10 +189,9 @@ def result(
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     if losses:
         _line(console, "loss", f"{losses[0]:.4f} at first, {losses[-1]:.4f} at last")
-    _line(console, result.name, str(result))
-    _line(console, "record", str(folder.manifest))
+    _places(console, folder=folder, result=result)
     if stopped and state.global_step >= state.max_steps:
-        _line(console, "stopped", f"after all {state.max_steps} steps; nothing is left to do")
+        _nothing_left(console, steps=state.max_steps)
     elif stopped:
         _line(
             console,
@@ -173,14 +201,26 @@ def result(
         )
 
 
+def finished(console: Console, *, folder: RunFolder, result: Path, steps: int) -> None:
+    """Say that a resumed run had no step left, and where things are."""
+    _places(console, folder=folder, result=result)
+    _nothing_left(console, steps=steps)
+
+
+def _places(console: Console, *, folder: RunFolder, result: Path) -> None:
+    _line(console, result.name, str(result))
+    _line(console, "record", str(folder.manifest))
+
+
+def _nothing_left(console: Console, *, steps: int) -> None:
+    _line(console, "stopped", f"after all {steps} steps; nothing is left to do")
+
+
 def _resuming_command(recipe: Recipe, folder: RunFolder) -> str:
     """The command of this run with all of its overrides, to go on."""
     last = {"output.dir": str(folder.path), "trainer.resume_from_checkpoint": True}
-    overrides = {v.path: v.value for v in recipe.values() if v.origin == "override"} | last
-    words = [
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-        for key, value in overrides.items()
-    ]
+    overrides = overridden_values(recipe.values()) | last
+    words = [written_override(key, value) for key, value in overrides.items()]
     return shlex.join(["finqa-sft", "train", str(recipe.path), *words])
 
 

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from finqa_sft.errors import TrainingError
+from finqa_sft.signals import interrupt
 from finqa_sft.training.folder import finite
 
 
@@ -107,7 +108,7 @@ class Interruption(TrainerCallback):
             # The processes that load data have the handler too, and end with this one.
             return
         if self._pending:
-            raise KeyboardInterrupt
+            interrupt(number)
         self._pending = number
         name = signal.Signals(number).name
         self._console.print(
@@ -262,14 +263,14 @@ class ProgressReport(TrainerCallback):
             left = seconds * (state.max_steps - state.global_step)
             shown.append(f"{seconds:.2f} s/step, {left:.0f} s left")
         step = f"{state.global_step:>{len(str(state.max_steps))}}/{state.max_steps}"
-        self._console.print(f"step {step}  {'  '.join(shown)}", highlight=False)
+        self._console.print(f"step {step}  {'  '.join(shown)}", highlight=False, markup=False)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Name the checkpoint."""
         folder = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
-        self._console.print(f"saved {folder}", highlight=False)
+        self._console.print(f"saved {folder}", highlight=False, markup=False)
 
     @contextmanager
     def shown(self) -> Iterator[None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from finqa_sft.documents import Document, Question
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 BAD_ROWS_SHOWN = 20
+PLACES_KEPT = 20
+SECONDS_BETWEEN_REPORTS = 10.0
 TOO_LONG = "longer than formatter.max_length without any paragraph or table row"
 NO_DOCUMENT = "nothing of its document fits into formatter.max_length"
+TAKEN_APART = "control token of the tokenizer in the text, taken apart"
+STANDS_TWICE = "question that stands twice"
+TWO_ANSWERS = "one question with different answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,22 @@ class Counts:
         read: Rows read, by source.
         left_out: Rows left out, by reason.
         changed: Documents changed, by what was done.
+        noticed: Questions trained on as they are that look like a mistake, by what is odd.
+        places: Where the first cases of a reason are: file and row, and what is wrong there.
     """
 
     read: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
+    noticed: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, counter: Counter[str], reason: str, place: str) -> None:
+        """Count a case, and keep its place if it is among the first."""
+        counter[reason] += 1
+        places = self.places.setdefault(reason, [])
+        if len(places) < PLACES_KEPT:
+            places.append(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +129,20 @@ class PreparedData:
         return digest.hexdigest()[:16]
 
 
-def prepare_data(recipe: Recipe, *, encoder: Encoder, formatter: Formatter) -> PreparedData:
+def prepare_data(
+    recipe: Recipe,
+    *,
+    encoder: Encoder,
+    formatter: Formatter,
+    say: Callable[[str], None] | None = None,
+) -> PreparedData:
     """Read, mix, split and encode what a recipe names.
+
+    Args:
+        recipe: The resolved recipe.
+        encoder: Encodes with the base's tokenizer.
+        formatter: The recipe's formatter.
+        say: Is told every few seconds how far the work is.
 
     Raises:
         DataError: A source cannot be read, rows are bad and the recipe does not skip them, a
@@ -125,17 +154,9 @@ def prepare_data(recipe: Recipe, *, encoder: Encoder, formatter: Formatter) -> P
     held_out += _read(recipe, recipe.evaluation_sources, counts)
     refuse_leaks(training, held_out)
 
-    def encoded(questions: list[Question]) -> Part:
-        examples = list(_fitted(recipe, questions, encoder, formatter, counts))
-        return Part(
-            examples,
-            [
-                encoder.encode(e.prompt, e.completion, document=e.question.document.id)
-                for e in examples
-            ],
-        )
-
-    data = PreparedData(encoded(training), encoded(held_out), counts)
+    report = _Report(len(training) + len(held_out), say)
+    pages = _Pages(recipe.max_length, encoder, formatter, counts, report)
+    data = PreparedData(pages.part(training), pages.part(held_out), counts)
     if not any(label != IGNORED for row in data.training.rows for label in row["labels"]):
         reasons = "; ".join(f"{reason}: {n}" for reason, n in counts.left_out.items() if n)
         short = counts.left_out[TOO_LONG] + counts.left_out[NO_DOCUMENT]
@@ -151,11 +172,12 @@ def _read(recipe: Recipe, sources: Sequence[Source], counts: Counts) -> list[Que
     """All questions of some sources, each as often as its weight says."""
     questions: list[Question] = []
     documents: dict[str, Document] = {}
+    asked: dict[object, Question] = {}
     for number, source in enumerate(sources, start=1):
         found: list[Question] = []
         bad: list[BadRow] = []
         with source.component.blamed():
-            for item in source.component.record.build(source.options):
+            for item in source.build():
                 match item:
                     case Question():
                         found.append(item)
@@ -173,7 +195,10 @@ def _read(recipe: Recipe, sources: Sequence[Source], counts: Counts) -> list[Que
                 "Mend them, or leave such rows out with data.bad_rows=skip"
             )
         counts.read[f"{source.component.record.name} {number}"] += len(found)
-        counts.left_out.update(f"bad row: {row.field}: {row.problem}" for row in bad)
+        for row in bad:
+            # Without the index in `table[3]`, which differs from row to row.
+            field = re.sub(r"\[\d+\]", "[]", row.field)
+            counts.note(counts.left_out, f"bad row: {field}", str(row))
         if not found:
             cause = f"all {len(bad)} rows are bad, first {bad[0]}" if bad else "it has no rows"
             raise DataError(
@@ -181,6 +206,8 @@ def _read(recipe: Recipe, sources: Sequence[Source], counts: Counts) -> list[Que
                 f"read: {cause}; mend it, or take it out of the recipe"
             )
         found = [_told_apart(question, documents, number, counts) for question in found]
+        for question in found:
+            _notice_twin(question, asked, counts)
         questions += _weighted(found, source.weight, seed=recipe.split.seed, counts=counts)
     return questions
 
@@ -197,6 +224,20 @@ def _told_apart(
         name not in documents
     )
     return replace(question, document=documents.setdefault(name, replace(document, id=name)))
+
+
+def _notice_twin(question: Question, asked: dict[object, Question], counts: Counts) -> None:
+    """Count a question that was asked before of the same page, at the same point of the talk."""
+    first = asked.setdefault((question.text, question.history, question.document.blocks), question)
+    if first is not question:
+        same = (first.answer, first.scale) == (question.answer, question.scale)
+        reason = STANDS_TWICE if same else TWO_ANSWERS
+        counts.note(counts.noticed, reason, f"{_place(first)} and {_place(question)}")
+
+
+def _place(question: Question) -> str:
+    """Where a question stands, for a person who looks for it."""
+    return question.source or f"question {question.id!r}"
 
 
 def _weighted(
@@ -232,44 +273,117 @@ def _split(recipe: Recipe, pool: list[Question]) -> tuple[list[Question], list[Q
     return training, list(held_out.values())
 
 
-def _fitted(
-    recipe: Recipe,
-    questions: Sequence[Question],
-    encoder: Encoder,
-    formatter: Formatter,
-    counts: Counts,
-) -> Iterator[Example]:
-    """Format each question; a document too long for one of its questions is cut alike for all."""
-    by_document: dict[str, list[Question]] = {}
-    for question in questions:
-        by_document.setdefault(question.document.id, []).append(question)
-    shown: dict[int, Document] = {}
+class _Report:
+    """Says now and then how many questions are encoded."""
 
-    def fits(question: Question, document: Document) -> bool:
-        prompt = formatter.prompt(question, document=document)
-        completion = formatter.completion(question)
-        if encoder.is_far_longer([*prompt, *completion], than=recipe.max_length):
-            return False
-        return len(encoder.encode(prompt, completion)["input_ids"]) <= recipe.max_length
+    def __init__(self, total: int, say: Callable[[str], None] | None) -> None:
+        self._total = total
+        self._say = say
+        self._done = 0
+        self._said = time.monotonic()
 
-    def fit(asked: Sequence[Question], document: Document) -> bool:
-        return all(fits(question, document) for question in asked)
+    def add(self, questions: int) -> None:
+        """Note further questions as done."""
+        self._done += questions
+        now = time.monotonic()
+        if self._say and now - self._said >= SECONDS_BETWEEN_REPORTS:
+            self._said = now
+            self._say(f"encoded {self._done} of {self._total} questions")
 
-    for asked in by_document.values():
+
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A question that fits with what is shown of its document."""
+
+    example: Example
+    row: EncodedRow
+    taken_apart: bool
+
+
+class _Pages:
+    """Formats and encodes questions; a document too long for one of them is cut alike for all."""
+
+    def __init__(
+        self,
+        max_length: int,
+        encoder: Encoder,
+        formatter: Formatter,
+        counts: Counts,
+        report: _Report,
+    ) -> None:
+        self._max_length = max_length
+        self._encoder = encoder
+        self._formatter = formatter
+        self._counts = counts
+        self._report = report
+
+    def part(self, questions: Sequence[Question]) -> Part:
+        """The questions that can be taught, in their order."""
+        by_document: dict[str, list[Question]] = {}
+        for question in questions:
+            by_document.setdefault(question.document.id, []).append(question)
+        fitted: dict[int, _Fitted] = {}
+        for asked in by_document.values():
+            fitted |= self._page(asked)
+            self._report.add(len(asked))
+        kept = [fitted[id(question)] for question in questions if id(question) in fitted]
+        return Part([one.example for one in kept], [one.row for one in kept])
+
+    def _page(self, asked: Sequence[Question]) -> dict[int, _Fitted]:
+        """The questions of one document that fit, by the id of their object."""
+        tried: dict[tuple[int, Document], _Fitted | None] = {}
+
+        def fitted(question: Question, document: Document) -> _Fitted | None:
+            key = (id(question), document)
+            if key not in tried:
+                tried[key] = self._fitted(question, document)
+            return tried[key]
+
+        def fit(document: Document) -> bool:
+            return all(fitted(question, document) for question in answerable)
+
+        counts = self._counts
         document = asked[0].document
-        bare = bare_document(document)
-        answerable = [question for question in asked if fit([question], bare)]
-        counts.left_out[TOO_LONG] += len(asked) - len(answerable)
-        cut = fit_document(document, fits=partial(fit, answerable))
+        answerable = [question for question in asked if self._is_text(question)]
+        if not fit(document):
+            bare = bare_document(document)
+            for question in answerable:
+                if not fitted(question, bare):
+                    counts.note(counts.left_out, TOO_LONG, _place(question))
+            answerable = [question for question in answerable if fitted(question, bare)]
+        cut = fit_document(document, fits=fit)
         if document_text(document) and not document_text(cut.document):
-            counts.left_out[NO_DOCUMENT] += len(answerable)
-            continue
-        shown.update({id(question): cut.document for question in answerable})
+            for question in answerable:
+                counts.note(counts.left_out, NO_DOCUMENT, _place(question))
+            return {}
         counts.changed["document cut to formatter.max_length"] += cut.document is not document
         counts.changed["paragraph left out"] += cut.paragraphs
         counts.changed["paragraph shortened"] += cut.shortened
         counts.changed["table row left out"] += cut.rows
-    for question in questions:
-        if id(question) in shown:
-            prompt = formatter.prompt(question, document=shown[id(question)])
-            yield Example(question, prompt, formatter.completion(question))
+        shown = {id(q): one for q in answerable if (one := fitted(q, cut.document))}
+        apart = [one for one in shown.values() if one.taken_apart]
+        if apart:
+            counts.note(counts.changed, TAKEN_APART, _place(apart[0].example.question))
+        return shown
+
+    def _is_text(self, question: Question) -> bool:
+        """Whether the completion is free of control tokens; one taken apart is no answer."""
+        token = self._encoder.control_token(self._formatter.completion(question))
+        if token is None:
+            return True
+        reason = f"control token {token!r} of the tokenizer in the answer"
+        self._counts.note(self._counts.left_out, reason, _place(question))
+        return False
+
+    def _fitted(self, question: Question, document: Document) -> _Fitted | None:
+        """The question with its document encoded, if it is short enough."""
+        encoder = self._encoder
+        said = self._formatter.prompt(question, document=document)
+        completion = self._formatter.completion(question)
+        if encoder.is_far_longer([*said, *completion], than=self._max_length):
+            return None
+        prompt = encoder.taken_apart(said)
+        row = encoder.encode(prompt, completion, document=question.document.id)
+        if len(row["input_ids"]) > self._max_length:
+            return None
+        return _Fitted(Example(question, prompt, completion), row, prompt != said)

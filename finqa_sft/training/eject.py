@@ -15,14 +15,18 @@ from finqa_sft.training.arguments import sft_fields
 from finqa_sft.training.data import Example, prepare_data
 from finqa_sft.training.templating import render
 
+FILES = ("train.jsonl", "held_out.jsonl")
+"""What is written into the folder of rows; the second only where something is held out."""
 
-def eject(recipe: Recipe, *, rows: Path) -> str:
+
+def eject(recipe: Recipe, *, rows: Path, overwrite: bool = False) -> str:
     """Write a recipe's rows, and give the script that trains on them with the same losses.
 
     Args:
         recipe: The resolved recipe.
         rows: Folder for `train.jsonl` and `held_out.jsonl`: one object a row, `prompt` and
             `completion` as chat messages.
+        overwrite: Whether such files that are there may be replaced.
 
     Returns:
         The script's text. It imports torch, transformers, datasets, peft and trl alone.
@@ -31,8 +35,14 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
         ModelError: The recipe's model factory comes from a plugin.
         RecipeError: The recipe's collator is another than `padded`, or its adapter begins at the
             rows.
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, or holds such files already.
     """
+    present = [rows / name for name in FILES if (rows / name).exists()]
+    if present and not overwrite:
+        raise OutputError(
+            f"{present[0]} exists already; name another folder with --rows, or replace the rows "
+            "in this one with --overwrite"
+        )
     quiet_libraries()
     factory = recipe.model.build()
     if not isinstance(factory, BuiltinFactory):
@@ -57,9 +67,12 @@ def eject(recipe: Recipe, *, rows: Path) -> str:
     data = prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
     try:
         rows.mkdir(parents=True, exist_ok=True)
-        _write(rows / "train.jsonl", data.training.examples, encoder)
-        if data.held_out.examples:
-            _write(rows / "held_out.jsonl", data.held_out.examples, encoder)
+        for name, examples in zip(
+            FILES, (data.training.examples, data.held_out.examples), strict=True
+        ):
+            (rows / name).unlink(missing_ok=True)
+            if examples:
+                _write(rows / name, examples, encoder)
     except OSError as error:
         raise OutputError(
             f"cannot write {rows}: {error.strerror}; name another folder with --rows"

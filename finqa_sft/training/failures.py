@@ -71,7 +71,7 @@ def explained(folder: RunFolder) -> Iterator[None]:
         yield
     except KeyboardInterrupt as interruption:
         folder.remove_unfinished()
-        raise KeyboardInterrupt(f"{folder.kept()}; {folder.way_on()}") from interruption
+        raise type(interruption)(f"{folder.kept()}; {folder.way_on()}") from interruption
     except FinqaSftError:
         raise
     except Exception as error:

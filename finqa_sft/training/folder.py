@@ -217,6 +217,12 @@ def is_complete(checkpoint: Path) -> bool:
     return True
 
 
+def steps_done(checkpoint: Path) -> int:
+    """The optimizer steps that a complete checkpoint was saved after."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return int(state["global_step"])
+
+
 def require_whole(checkpoint: Path) -> None:
     """Refuse a complete checkpoint that was damaged since, as by copying a part of it.
 

@@ -20,6 +20,7 @@ from finqa_sft.models.base import ModelFactory
 from finqa_sft.plugins.manager import KINDS, Plugins
 from finqa_sft.ranks import is_main, world_size
 from finqa_sft.recipe import Recipe
+from finqa_sft.signals import signal_of
 from finqa_sft.training.announce import Batches
 from finqa_sft.training.data import PreparedData
 from finqa_sft.training.folder import RunFolder
@@ -48,17 +49,21 @@ FIXED_BY_CHECKPOINT = (
     "adam_epsilon",
     "data_seed",
     "gradient_accumulation_steps",
+    "label_smoothing_factor",
     "learning_rate",
+    "loss_type",
     "lr_scheduler_kwargs",
     "lr_scheduler_type",
+    "max_grad_norm",
+    "neftune_noise_alpha",
     "optim",
     "per_device_train_batch_size",
     "seed",
     "warmup_steps",
     "weight_decay",
 )
-"""Trainer fields whose state is in a checkpoint: another value in the recipe would have no effect,
-or would put the run at another place of the data."""
+"""Trainer fields that a resumed run must share with its checkpoint: another value would have no
+effect, put the run at another place of the data, or make other steps than an unbroken run."""
 
 
 def identity(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
@@ -67,7 +72,7 @@ def identity(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
     same = {
         value.path: value.value
         for value in recipe.values()
-        if value.path.startswith("model.") or value.path in fixed
+        if value.path.startswith(("model.", "collator.")) or value.path in fixed
     }
     return {"data": data.fingerprint(), **same}
 
@@ -98,14 +103,7 @@ class RunRecord:
         self._manifest: dict[str, Any] = {
             "status": "running",
             "began": _now(),
-            "recipe": {
-                "name": recipe.name,
-                "path": str(recipe.path),
-                "values": [
-                    {"key": v.path, "value": v.value, "origin": v.origin, "line": v.line}
-                    for v in recipe.values()
-                ],
-            },
+            "recipe": recipe_record(recipe),
             "components": {
                 "formatter": recipe.formatter.record.name,
                 "collator": recipe.collator.record.name,
@@ -142,26 +140,60 @@ class RunRecord:
         try:
             yield
             status = f"interrupted by {self.interrupted.name}" if self.interrupted else "finished"
-        except KeyboardInterrupt:
-            status = f"interrupted by {Signals.SIGINT.name}"
+        except KeyboardInterrupt as interruption:
+            status = f"interrupted by {signal_of(interruption).name}"
             raise
         finally:
-            history = trainer.state.log_history
-            manifest["status"] = status
-            manifest["ended"] = _now()
+            log = trainer.state.log_history
+            steps = trainer.state.global_step
+            manifest |= ended(status, result=self._result, steps=steps, log=log)
             manifest["timings"] = {"training_s": round(time.monotonic() - began, 3)}
-            manifest["result"] = {
-                "folder": self._result.name,
-                "steps": trainer.state.global_step,
-                "losses": [e["loss"] for e in history if "loss" in e],
-                "eval_losses": [e["eval_loss"] for e in history if "eval_loss" in e],
-            }
             if is_main():
                 self._folder.write_manifest(manifest)
         if is_main():
-            card = model_card(manifest, log=history)
-            for path in (self._folder.card, self._result / "README.md"):
-                path.write_text(card, encoding="utf-8")
+            write_cards(manifest, log=log, folder=self._folder, result=self._result)
+
+
+def recipe_record(recipe: Recipe) -> dict[str, Any]:
+    """Every value of a recipe, and where it was set."""
+    return {
+        "name": recipe.name,
+        "path": str(recipe.path),
+        "values": [
+            {"key": v.path, "value": v.value, "origin": v.origin, "line": v.line}
+            for v in recipe.values()
+        ],
+    }
+
+
+def ended(status: str, *, result: Path, steps: int, log: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the manifest says of a run's end.
+
+    Args:
+        status: How it ended.
+        result: The folder of what was trained.
+        steps: Optimizer steps done.
+        log: The trainer's log history.
+    """
+    return {
+        "status": status,
+        "ended": _now(),
+        "result": {
+            "folder": result.name,
+            "steps": steps,
+            "losses": [entry["loss"] for entry in log if "loss" in entry],
+            "eval_losses": [entry["eval_loss"] for entry in log if "eval_loss" in entry],
+        },
+    }
+
+
+def write_cards(
+    manifest: dict[str, Any], *, log: list[dict[str, Any]], folder: RunFolder, result: Path
+) -> None:
+    """Write the model card beside the record, and into what was trained."""
+    card = model_card(manifest, log=log)
+    for path in (folder.card, result / "README.md"):
+        path.write_text(card, encoding="utf-8")
 
 
 def versions() -> dict[str, str]:
@@ -197,13 +229,15 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def data_record(data: PreparedData) -> dict[str, Any]:
-    """Counts of both sides, and of what was left out or changed, by reason."""
+    """Counts of both sides, of what was left out, changed or noticed, and where the first are."""
     return {
         "training": data.training.summary(),
         "held_out": data.held_out.summary(),
         "read": dict(data.counts.read),
         "left_out": {reason: n for reason, n in data.counts.left_out.items() if n},
         "changed": {reason: n for reason, n in data.counts.changed.items() if n},
+        "noticed": dict(data.counts.noticed),
+        "places": data.counts.places,
         "fingerprint": data.fingerprint(),
     }
 

@@ -72,12 +72,14 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             ProgressReport,
         )
         from finqa_sft.training.data import prepare_data
-        from finqa_sft.training.record import RunRecord, identity
+        from finqa_sft.training.finished import finish, is_finished
+        from finqa_sft.training.record import RunRecord, identity, recipe_record
 
         announce.recipe(console, recipe)
         tokenizer = factory.load_tokenizer()
         encoder = Encoder(tokenizer)
-        data = prepare_data(recipe, encoder=encoder, formatter=parts.build(recipe.formatter))
+        formatter = parts.build(recipe.formatter)
+        data = prepare_data(recipe, encoder=encoder, formatter=formatter, say=console.print)
         announce.data(console, data, encoder=encoder)
         if checkpoint:
             refuse_other_run(checkpoint, identity(recipe, data))
@@ -93,6 +95,17 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         require_batches(args, training=len(train_dataset), held_out=len(data.held_out.rows))
         batches = announce.Batches.of(args, rows=len(train_dataset))
         announce.batches(console, batches)
+
+        if checkpoint and is_finished(checkpoint, steps=batches.steps):
+            # No model is needed to copy one.
+            changed = {
+                "recipe": recipe_record(recipe),
+                "batches": batches.record(),
+                "trainer_arguments": args.to_dict(),  # type: ignore[no-untyped-call]
+            }
+            result = finish(folder, checkpoint, changed=changed)
+            announce.finished(console, folder=folder, result=result, steps=batches.steps)
+            return Outcome(folder.path, batches.steps)
 
         model = factory.load_model(args)
         announce.model(console, factory.describe())
