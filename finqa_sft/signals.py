@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -28,16 +28,23 @@ def signal_of(interruption: KeyboardInterrupt) -> signal.Signals:
 
 
 @contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` inside; the earlier handler is put back afterwards.
+def handled(
+    *numbers: signal.Signals, by: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Handle signals inside; the earlier handlers are put back afterwards.
 
-    Outside of the main thread, where Python allows no handlers, it stays as it was.
+    Outside of the main thread, where Python allows no handlers, signals stay as they were.
+
+    Args:
+        numbers: The signals.
+        by: The handler.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, by) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

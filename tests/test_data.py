@@ -98,7 +98,7 @@ def test_a_held_out_document_is_never_trained_on(tmp_path: Path, encoder: Encode
     assert not training & held_out
     assert len(data.training.rows) == 45
     again = prepared(tmp_path, OWN, encoder, "data.split.held_out=0.25")
-    assert again.fingerprint() == data.fingerprint()
+    assert again.fingerprint == data.fingerprint
     other = prepared(tmp_path, OWN, encoder, "data.split.held_out=0.25", "data.split.seed=1")
     assert ids(other)[1] != held_out
 
@@ -151,8 +151,8 @@ def test_no_row_is_longer_than_allowed_and_every_answer_is_whole(
     )
     free = prepared(tmp_path, text, encoder)
     tight = prepared(tmp_path, text, encoder, "formatter.max_length=300")
-    assert free.training.summary()["longest"] > 400
-    assert tight.training.summary()["longest"] <= 300
+    assert free.training.summary["longest"] > 400
+    assert tight.training.summary["longest"] <= 300
     assert len(free.training.rows) == len(tight.training.rows)
     for long, short in zip(free.training.rows, tight.training.rows, strict=True):
         answers = [[i for i in row["labels"] if i != IGNORED] for row in (long, short)]
@@ -293,7 +293,7 @@ def test_a_long_context_is_shortened_and_not_lost(tmp_path: Path, encoder: Encod
     lines = "\n".join(f"Item {i} was {i * 3}." for i in range(200))
     write_csv(tmp_path / "own.csv", [("What was item 5?", lines, "15")])
     data = prepared(tmp_path, OWN, encoder, "formatter.max_length=200")
-    assert data.training.summary()["longest"] <= 200
+    assert data.training.summary["longest"] <= 200
     assert "Item 5 was 15." in data.training.examples[0].prompt[1]["content"]
     assert data.counts.changed["paragraph shortened"] == 1
 
@@ -334,7 +334,7 @@ def test_real_finqa_rows_keep_their_answers(
     )
     data = prepared(tmp_path, text, encoder)
     assert len(data.training.rows) == 200
-    assert data.training.summary()["longest"] <= 700
+    assert data.training.summary["longest"] <= 700
     for example, row in zip(data.training.examples, data.training.rows, strict=True):
         taught = encoder._tokenizer.decode([i for i in row["labels"] if i != IGNORED])
         assert taught == f"{example.question.program}<|end|>"

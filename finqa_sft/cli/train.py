@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 
 from finqa_sft.cli.common import add_recipe_arguments, load_recipe
-from finqa_sft.signals import sigterm_raises
+from finqa_sft.signals import handled, interrupt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train; a run that a signal ended exits with 128 plus the signal's number."""
     try:
-        with sigterm_raises():
+        with handled(signal.SIGTERM, by=interrupt):
             recipe, plugins = load_recipe(arguments)
             from finqa_sft.training.run import train
 

@@ -23,8 +23,9 @@ from finqa_sft.models.memory import (
     adapter_parameters,
     short_names,
 )
-from finqa_sft.models.options import LoRAFactoryOptions
+from finqa_sft.models.options import ComputeDtype, LoRAFactoryOptions
 from finqa_sft.models.saved_adapters import require_name, saved_config
+from finqa_sft.wording import one_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -55,6 +56,11 @@ class AdapterFactory(BuiltinFactory):
     def __init__(self, options: LoRAFactoryOptions) -> None:
         """Take the options; nothing is looked up before it is needed."""
         super().__init__(options)
+
+    @property
+    def dtype(self) -> ComputeDtype:
+        """The dtype that the base is held in; of a quantised one, what it is unpacked to."""
+        return self.compute_dtype
 
     @abstractmethod
     def base_memory(self) -> dict[str, int]:
@@ -245,7 +251,7 @@ class AdapterFactory(BuiltinFactory):
             ) as error:
                 raise ModelError(
                     f"adapter {folder} cannot be loaded over {self.base.name}: "
-                    f"{' '.join(str(error).split())}; copy it again, or take the factory that it "
+                    f"{one_line(error)}; copy it again, or take the factory that it "
                     "was trained with"
                 ) from error
         adapted: PeftModel = model.eval()
@@ -320,6 +326,6 @@ class AdapterFactory(BuiltinFactory):
         except (ValueError, TypeError, NotImplementedError) as error:
             raise ModelError(
                 f"PEFT cannot adapt base {self.options.base!r} so: "
-                f"{' '.join(str(error).split())}; choose other layers in "
+                f"{one_line(error)}; choose other layers in "
                 "model.lora.target_modules, or another base"
             ) from error

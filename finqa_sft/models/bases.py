@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from finqa_sft.errors import ModelError
 from finqa_sft.models.options import EMBEDDED
+from finqa_sft.wording import one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -196,7 +197,7 @@ def _checked_config(base: str, file: Path, revision: str | None) -> PreTrainedCo
         config: PreTrainedConfig = AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
     except (StrictDataclassError, ArithmeticError, OSError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{file} describes no model: {' '.join(str(error).split())}; copy or download it again"
+            f"{file} describes no model: {one_line(error)}; copy or download it again"
         ) from error
     _require_causal(base, config)
     return config

@@ -22,6 +22,7 @@ from finqa_sft.models.memory import MemoryEstimate, Skeleton, require_memory, si
 from finqa_sft.models.options import BaseOptions, ComputeDtype
 from finqa_sft.models.quiet import import_bitsandbytes
 from finqa_sft.models.tokenizer import load_tokenizer
+from finqa_sft.wording import one_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -77,7 +78,7 @@ class BuiltinFactory(ABC):
         except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
                 f"base {self.options.base!r} has a config that no model can be built from: "
-                f"{' '.join(str(error).split())}; copy or download it again"
+                f"{one_line(error)}; copy or download it again"
             ) from error
 
     @cached_property

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 from finqa_sft.models.adapters import AdapterFactory
 from finqa_sft.models.memory import BYTES
-from finqa_sft.models.options import ComputeDtype
 
 
 class LoRAFactory(AdapterFactory):
@@ -28,11 +27,6 @@ class LoRAFactory(AdapterFactory):
     remedy: ClassVar[str] = "hold the base in 4 bits with model.factory=qlora"
     whole_in_each_process: ClassVar[bool] = False
     quantised: ClassVar[bool] = False
-
-    @property
-    def dtype(self) -> ComputeDtype:
-        """The dtype that the base is held in."""
-        return self.compute_dtype
 
     def base_memory(self) -> dict[str, int]:
         """Bytes of the frozen base."""

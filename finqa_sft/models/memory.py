@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import ceil, prod
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from finqa_sft.errors import HardwareError, ModelError
 from finqa_sft.models.devices import Device
 from finqa_sft.models.options import ComputeDtype, LoraOptions
+from finqa_sft.wording import did_you_mean
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -81,7 +81,7 @@ class Skeleton:
             if not any(_matches(name, target) for name in self.linears):
                 raise ModelError(
                     f"model.lora.target_modules: no linear layer is named {target!r}; there are "
-                    f"{', '.join(kinds)}{_did_you_mean(target, kinds)}"
+                    f"{', '.join(kinds)}{_hint(target, kinds)}"
                 )
         return {
             name: shape
@@ -105,7 +105,7 @@ class Skeleton:
             if not matched:
                 known = tuple(dict.fromkeys(m.rsplit(".", 1)[-1] for m in self.modules))
                 raise ModelError(
-                    f"{where} is no module of the base{_did_you_mean(name, known)}; common ones "
+                    f"{where} is no module of the base{_hint(name, known)}; common ones "
                     f"are {self.embedding.rsplit('.', 1)[-1]} and {self.head or 'norm'}"
                 )
             empty = [module for module in matched if not self.modules[module]]
@@ -151,9 +151,10 @@ def _matches(name: str, target: str) -> bool:
     return name == target or name.endswith("." + target)
 
 
-def _did_you_mean(word: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def _hint(word: str, known: Collection[str]) -> str:
+    """The nearest known word, as the end of a message."""
+    hint = did_you_mean(word, known)
+    return f"; {hint}" if hint else ""
 
 
 def skeleton(config: PreTrainedConfig) -> Skeleton:

@@ -17,7 +17,7 @@ from finqa_sft.errors import ModelError
 from finqa_sft.models.adapters import AdapterFactory
 from finqa_sft.models.devices import resolve_storage_dtype
 from finqa_sft.models.memory import BYTES, int8_bytes, nf4_bytes
-from finqa_sft.models.options import ComputeDtype, QLoRAOptions, StorageDtype
+from finqa_sft.models.options import QLoRAOptions, StorageDtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,11 +40,6 @@ class QLoRAFactory(AdapterFactory):
         """Take the options; nothing is looked up before it is needed."""
         super().__init__(options)
         self._storage: StorageDtype | None = None
-
-    @property
-    def dtype(self) -> ComputeDtype:
-        """The dtype that quantised weights are unpacked to, and the others are held in."""
-        return self.compute_dtype
 
     def base_memory(self) -> dict[str, int]:
         """Bytes of the quantised layers with their scales, and of the rest."""

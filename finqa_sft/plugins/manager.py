@@ -43,6 +43,7 @@ from finqa_sft.plugins.records import (
     ModelFactoryRecord,
     ReaderRecord,
 )
+from finqa_sft.wording import one_line
 
 __all__ = ["KINDS", "SINGULAR", "Component", "Failure", "Plugins", "Provider"]
 
@@ -314,7 +315,7 @@ class Plugins:
 
 def _problem(error: BaseException) -> str:
     """An exception in one line, with the last place in the plugin's code that led to it."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, FinqaSftError):
         return text
     named = f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -17,13 +17,14 @@ from finqa_sft.options import Options
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.context import Register, fingerprint, parse_context
 from finqa_sft.readers.csv_files import DELIMITERS, csv_rows
-from finqa_sft.readers.files import Files, cause, check_file, did_you_mean, short_names
+from finqa_sft.readers.files import Files, cause, check_file, short_names
 from finqa_sft.readers.finqa import program_text
 from finqa_sft.readers.json_files import JSON_LINES, json_rows
 from finqa_sft.readers.layouts import layout_of
 from finqa_sft.readers.parquet_files import parquet_rows
 from finqa_sft.readers.rows import Questions, read_each
 from finqa_sft.readers.values import Row, RowProblem, as_text, kind, required_text
+from finqa_sft.wording import did_you_mean
 
 _SUFFIXES = (*DELIMITERS, ".json", *JSON_LINES, ".parquet")
 _ROLES = ("question", "context", "answer", "document", "company", "program", "scale", "id")

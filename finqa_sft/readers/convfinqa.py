@@ -21,7 +21,7 @@ from finqa_sft.errors import DataError
 from finqa_sft.options import Options
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.context import Register
-from finqa_sft.readers.files import Files, did_you_mean
+from finqa_sft.readers.files import Files
 from finqa_sft.readers.finqa import (
     executed_answer,
     page_blocks,
@@ -44,6 +44,7 @@ from finqa_sft.readers.values import (
     required_text,
     text_list,
 )
+from finqa_sft.wording import did_you_mean
 
 _PREFIX = re.compile(r"^(Single|Double)_")
 _NUMBER = re.compile(r"(const_m?)?-?\s?[\d.,]*\d[\d.,]*\s?%?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BeforeValidator
 
 from finqa_sft.errors import DataError
 from finqa_sft.options import RecipePath
+from finqa_sft.wording import did_you_mean
 
 CHUNK = 256 * 1024
 """Bytes read at once."""
@@ -42,12 +42,6 @@ Files: TypeAlias = Annotated[
     BeforeValidator(_one_or_several, json_schema_input_type=RecipePath | tuple[RecipePath, ...]),
 ]
 """One path or a list of paths, each taken relative to the recipe file."""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` for the nearest known word; empty if none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def short_names(files: Iterable[Path]) -> list[tuple[Path, str]]:

@@ -105,7 +105,7 @@ def recipe(console: Console, recipe: Recipe) -> None:
 def data(console: Console, data: PreparedData, *, encoder: Encoder) -> None:
     """Count the data by reason, and show the first rows with what is supervised."""
     for name, part in (("training", data.training), ("held out", data.held_out)):
-        s = part.summary()
+        s = part.summary
         if s["questions"]:
             _line(
                 console,

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from transformers import (
 )
 
 from finqa_sft.errors import TrainingError
-from finqa_sft.signals import interrupt
+from finqa_sft.signals import handled, interrupt
 from finqa_sft.training.folder import finite
 
 
@@ -45,20 +44,9 @@ class Interruption(TrainerCallback):
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Handle the two signals inside; the earlier handlers are put back afterwards.
-
-        Outside of the main thread, where Python allows no handlers, signals stay as they were.
-        """
-        if threading.current_thread() is not threading.main_thread():
+        """Handle the two signals inside."""
+        with handled(signal.SIGINT, signal.SIGTERM, by=self._note):
             yield
-            return
-        handled = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._note) for number in handled}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         if self._pending:
             # It came when the last step was done.
             self.received = signal.Signals(self._pending)

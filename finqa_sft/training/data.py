@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from finqa_sft.documents import Document, Question
@@ -68,7 +69,7 @@ class Counts:
             places.append(place)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """One side of the split, encoded.
 
@@ -93,6 +94,7 @@ class Part:
         )
         return Dataset.from_list([dict(row) for row in self.rows], features=features)
 
+    @cached_property
     def summary(self) -> dict[str, Any]:
         """Counts of questions, documents and tokens."""
         lengths = [len(row["input_ids"]) for row in self.rows]
@@ -107,7 +109,7 @@ class Part:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PreparedData:
     """Everything that training reads.
 
@@ -121,6 +123,7 @@ class PreparedData:
     held_out: Part
     counts: Counts
 
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of all training rows in order; equal where a resumed run reads the same data."""
         digest = hashlib.sha256()
@@ -352,11 +355,12 @@ class _Pages:
                     counts.note(counts.left_out, TOO_LONG, _place(question))
             answerable = [question for question in answerable if fitted(question, bare)]
         cut = fit_document(document, fits=fit)
-        if document_text(document) and not document_text(cut.document):
+        is_cut = cut.document is not document
+        if is_cut and document_text(document) and not document_text(cut.document):
             for question in answerable:
                 counts.note(counts.left_out, NO_DOCUMENT, _place(question))
             return {}
-        counts.changed["document cut to formatter.max_length"] += cut.document is not document
+        counts.changed["document cut to formatter.max_length"] += is_cut
         counts.changed["paragraph left out"] += cut.paragraphs
         counts.changed["paragraph shortened"] += cut.shortened
         counts.changed["table row left out"] += cut.rows

@@ -10,7 +10,7 @@ from typing import Any
 
 from finqa_sft.errors import OutputError
 from finqa_sft.ranks import is_main
-from finqa_sft.training.folder import RunFolder, steps_done
+from finqa_sft.training.folder import RunFolder, trainer_state
 from finqa_sft.training.record import ended, write_cards
 
 _OF_THE_TRAINER = shutil.ignore_patterns(
@@ -29,7 +29,7 @@ def is_finished(checkpoint: Path, *, steps: int) -> bool:
     Raises:
         OutputError: The run ends before the checkpoint.
     """
-    done = steps_done(checkpoint)
+    done = int(trainer_state(checkpoint)["global_step"])
     if done > steps:
         raise OutputError(
             f"{checkpoint} was saved after step {done}, and the run ends after step {steps}; raise "
@@ -64,8 +64,9 @@ def finish(folder: RunFolder, checkpoint: Path, *, changed: Mapping[str, Any]) -
     if not is_main():
         return result
     manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
-    steps = manifest.get("result", {}).get("steps")
-    if manifest["status"] == "finished" and steps == steps_done(checkpoint) and result.is_dir():
+    state = trainer_state(checkpoint)
+    saved = manifest.get("result", {}).get("steps")
+    if manifest["status"] == "finished" and saved == state["global_step"] and result.is_dir():
         return result
     if not any(checkpoint.glob("*.safetensors")):
         raise OutputError(
@@ -73,10 +74,9 @@ def finish(folder: RunFolder, checkpoint: Path, *, changed: Mapping[str, Any]) -
             f"shards only, so {result} cannot be taken from it; go on from an earlier checkpoint, "
             "named in trainer.resume_from_checkpoint"
         )
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     log = state["log_history"]
     manifest |= changed
-    manifest |= ended("finished", result=result, steps=steps_done(checkpoint), log=log)
+    manifest |= ended("finished", result=result, steps=state["global_step"], log=log)
     with folder.replaced(result) as partial:
         shutil.copytree(checkpoint, partial, ignore=_OF_THE_TRAINER)
     folder.write_manifest(manifest)

@@ -211,16 +211,17 @@ class RunFolder:
 def is_complete(checkpoint: Path) -> bool:
     """Whether a checkpoint was saved to its end; the trainer writes `trainer_state.json` last."""
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        trainer_state(checkpoint)
     except (OSError, ValueError):
         return False
     return True
 
 
-def steps_done(checkpoint: Path) -> int:
-    """The optimizer steps that a complete checkpoint was saved after."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return int(state["global_step"])
+def trainer_state(checkpoint: Path) -> dict[str, Any]:
+    """What the trainer wrote of itself into a checkpoint: `global_step`, `log_history` and more."""
+    text = (checkpoint / "trainer_state.json").read_text(encoding="utf-8")
+    state: dict[str, Any] = json.loads(text)
+    return state
 
 
 def require_whole(checkpoint: Path) -> None:

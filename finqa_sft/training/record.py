@@ -74,7 +74,7 @@ def identity(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
         for value in recipe.values()
         if value.path.startswith(("model.", "collator.")) or value.path in fixed
     }
-    return {"data": data.fingerprint(), **same}
+    return {"data": data.fingerprint, **same}
 
 
 class RunRecord:
@@ -231,14 +231,14 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 def data_record(data: PreparedData) -> dict[str, Any]:
     """Counts of both sides, of what was left out, changed or noticed, and where the first are."""
     return {
-        "training": data.training.summary(),
-        "held_out": data.held_out.summary(),
+        "training": data.training.summary,
+        "held_out": data.held_out.summary,
         "read": dict(data.counts.read),
         "left_out": {reason: n for reason, n in data.counts.left_out.items() if n},
         "changed": {reason: n for reason, n in data.counts.changed.items() if n},
         "noticed": dict(data.counts.noticed),
         "places": data.counts.places,
-        "fingerprint": data.fingerprint(),
+        "fingerprint": data.fingerprint,
     }
 
 
