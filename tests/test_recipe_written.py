@@ -42,6 +42,8 @@ VALUES = st.recursive(
         ("", 'key=""'),
         ("Umsätze\u2028\x7f", 'key="Umsätze\\U00002028\\U0000007f"'),
         (["a", "5"], 'key=["a", "5"]'),
+        (float("inf"), "key=.inf"),
+        ({"a": [float("-inf"), 2e-4]}, 'key={"a": [-.inf, 0.0002]}'),
     ],
 )
 def test_text_is_quoted_where_yaml_would_read_something_else(value: Any, written: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from finqa_sft.recipe.resolved import Value
@@ -32,10 +33,20 @@ def written_override(key: str, value: Any) -> str:
     """`key.path=value`, which is read as just that value."""
     if isinstance(value, str) and _is_plain(value):
         return f"{key}={value}"
-    text = json.dumps(value, ensure_ascii=False)
+    return f"{key}={_flow(value)}"
+
+
+def _flow(value: Any) -> str:
+    """A value in YAML's flow style: JSON, but where the two differ."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_flow(key)}: {_flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, float) and math.isinf(value):
+        return ".inf" if value > 0 else "-.inf"
     # YAML takes fewer characters as they are than JSON does.
-    quoted = "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
-    return f"{key}={quoted}"
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 
 
 def _set(value: Value) -> bool:
