@@ -107,6 +107,8 @@ class Question:
         document: The page it is asked about.
         answer: The answer as a person wrote it.
         program: FinQA's flat program, where there is one.
+        derivation: The arithmetic that the analyst wrote down, where there is any:
+            "-(0.9 + 0.1) / 2".
         executed_answer: What the program computes: a number, or "yes" / "no".
         scale: The unit that `answer` counts in.
         answer_type: The data set's own word for the kind of answer.
@@ -120,6 +122,7 @@ class Question:
     document: Document
     answer: str
     program: str | None = None
+    derivation: str | None = None
     executed_answer: float | str | None = None
     scale: Scale = ""
     answer_type: str | None = None

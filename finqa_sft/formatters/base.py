@@ -24,12 +24,14 @@ class Prediction:
         answer: The answer it states, or None where it states none.
         program: The program it states, or None where it states none.
         scale: The scale it states.
+        evidence: What it cites from the document, as it writes it.
     """
 
     text: str
     answer: str | None = None
     program: str | None = None
     scale: Scale = ""
+    evidence: tuple[str, ...] = ()
 
 
 class Formatter(Protocol):

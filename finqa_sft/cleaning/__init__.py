@@ -1,0 +1,1 @@
+"""Mending what is known to be broken in financial documents and their labels, and counting it."""
