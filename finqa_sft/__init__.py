@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 __all__ = [
     "AnswerFormatter",
     "AnswerOptions",
+    "Cleaner",
+    "CleaningOptions",
     "ColumnsOptions",
     "ColumnsReader",
     "ConvfinqaOptions",
@@ -40,17 +42,24 @@ __all__ = [
     "QLoRAFactory",
     "QLoRAOptions",
     "Question",
+    "StepsFormatter",
+    "StepsOptions",
     "Table",
     "TatqaOptions",
     "TatqaReader",
     "Turn",
     "__version__",
+    "equivalent_programs",
     "execute_program",
+    "fit_question",
+    "fit_questions",
     "hookimpl",
     "parse_program",
 ]
 
 if TYPE_CHECKING:
+    from finqa_sft.budget import fit_question, fit_questions
+    from finqa_sft.cleaning import Cleaner, CleaningOptions
     from finqa_sft.collators.flattened import FlattenedCollator
     from finqa_sft.collators.padded import PaddedCollator
     from finqa_sft.documents import Document, Evidence, Paragraph, Question, Table, Turn
@@ -58,6 +67,7 @@ if TYPE_CHECKING:
     from finqa_sft.errors import FinqaSftError
     from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
     from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
+    from finqa_sft.formatters.steps import StepsFormatter, StepsOptions
     from finqa_sft.models.full import FullFactory
     from finqa_sft.models.lora import LoRAFactory
     from finqa_sft.models.options import (
@@ -68,7 +78,7 @@ if TYPE_CHECKING:
     )
     from finqa_sft.models.qlora import QLoRAFactory
     from finqa_sft.plugins.hookspecs import hookimpl
-    from finqa_sft.programs.flat import execute_program, parse_program
+    from finqa_sft.programs import equivalent_programs, execute_program, parse_program
     from finqa_sft.readers.columns import ColumnsOptions, ColumnsReader
     from finqa_sft.readers.convfinqa import ConvfinqaOptions, ConvfinqaReader
     from finqa_sft.readers.filings import FilingsOptions, FilingsReader
@@ -78,6 +88,8 @@ if TYPE_CHECKING:
 else:
     # Not for type checkers: to them, a module with a `__getattr__` would have every name.
     _HOMES = {
+        "finqa_sft.budget": ("fit_question", "fit_questions"),
+        "finqa_sft.cleaning": ("Cleaner", "CleaningOptions"),
         "finqa_sft.collators.flattened": ("FlattenedCollator",),
         "finqa_sft.collators.padded": ("PaddedCollator",),
         "finqa_sft.documents": ("Document", "Evidence", "Paragraph", "Question", "Table", "Turn"),
@@ -85,6 +97,7 @@ else:
         "finqa_sft.errors": ("FinqaSftError",),
         "finqa_sft.formatters.answer": ("AnswerFormatter", "AnswerOptions"),
         "finqa_sft.formatters.program": ("ProgramFormatter", "ProgramOptions"),
+        "finqa_sft.formatters.steps": ("StepsFormatter", "StepsOptions"),
         "finqa_sft.models.full": ("FullFactory",),
         "finqa_sft.models.lora": ("LoRAFactory",),
         "finqa_sft.models.options": (
@@ -95,7 +108,7 @@ else:
         ),
         "finqa_sft.models.qlora": ("QLoRAFactory",),
         "finqa_sft.plugins.hookspecs": ("hookimpl",),
-        "finqa_sft.programs.flat": ("execute_program", "parse_program"),
+        "finqa_sft.programs": ("equivalent_programs", "execute_program", "parse_program"),
         "finqa_sft.readers.columns": ("ColumnsOptions", "ColumnsReader"),
         "finqa_sft.readers.convfinqa": ("ConvfinqaOptions", "ConvfinqaReader"),
         "finqa_sft.readers.filings": ("FilingsOptions", "FilingsReader"),

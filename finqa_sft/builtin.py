@@ -8,6 +8,7 @@ from finqa_sft.collators import flattened
 from finqa_sft.collators.padded import SFT_ARGS, PaddedCollator, PaddedOptions
 from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
 from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
+from finqa_sft.formatters.steps import StepsFormatter, StepsOptions
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.models.options import FullOptions, LoRAFactoryOptions, QLoRAOptions
 from finqa_sft.options import NoOptions
@@ -87,6 +88,12 @@ def finqa_sft_formatters() -> list[FormatterRecord]:
             summary="FinQA's flat program; the value where nothing is computed",
             config=ProgramOptions,
             build=ProgramFormatter,
+        ),
+        FormatterRecord(
+            name="steps",
+            summary="evidence, program, answer and scale, a line each",
+            config=StepsOptions,
+            build=StepsFormatter,
         ),
     ]
 

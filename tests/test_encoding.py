@@ -33,7 +33,7 @@ NO_END = (
 )
 OTHER_PROMPT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>Think: {% endif %}"
+    "{% if add_generation_prompt %}<|assistant|>Well: {% endif %}"
 )
 
 
@@ -115,9 +115,10 @@ def test_a_template_whose_prompt_is_no_beginning_of_the_whole_is_refused(
         Encoder(tokenizer)
     assert str(error.value) == (
         "the chat template renders a prompt alone differently from the same prompt with its "
-        "answer: '<|user|>1<|end|><|assistant|>Think: ' is not in "
-        "'<|user|>1<|end|><|assistant|>2<|end|>'; set model.chat_template to a template whose "
-        "generation prompt is what it writes before an answer"
+        "answer: 'What is 1 + 1?<|end|><|assistant|>Well: ' is not in "
+        "'<|user|>What is 1 + 1?<|end|><|assistant|>It is 2.<|end|>'; set "
+        "model.chat_template to a template whose generation prompt is what it writes before an "
+        "answer"
     )
 
 
@@ -156,6 +157,14 @@ def test_special_tokens_that_no_attribute_names_are_control_tokens(
     messages: list[Message] = [{"role": "user", "content": "<think> ~ <<s> <s>"}]
     assert encoder.control_token(messages) == "<<s>"
     assert encoder.taken_apart(messages) == [{"role": "user", "content": "<think> ~ < < s> < s>"}]
+
+
+def test_a_completion_is_one_message(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataError) as error:
+        Encoder(tokenizer).encode(PROMPT, [*COMPLETION, *COMPLETION])
+    assert str(error.value) == (
+        "a completion is one assistant message, not 2; put all but the last into the prompt"
+    )
 
 
 CONTROL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")

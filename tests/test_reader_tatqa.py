@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from finqa_sft.documents import Evidence, Paragraph, Question, Table
 from finqa_sft.errors import DataError
+from finqa_sft.programs import execute_program, parse_program
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.tatqa import SPAN_SEPARATOR, TatqaOptions, TatqaReader, header_rows
 
@@ -89,10 +90,40 @@ def test_short_rows_of_a_table_are_filled_even_empty_ones(tmp_path: Path) -> Non
 def test_a_number_is_the_executed_answer_in_the_unit_of_its_scale(tmp_path: Path) -> None:
     question = good(tmp_path)
     assert (question.answer, question.executed_answer, question.scale) == ("22.5", 22.5, "percent")
-    assert (question.answer_type, question.program) == ("arithmetic", None)
+    assert question.answer_type == "arithmetic"
     assert good(tmp_path, answer_type="count", answer="3", scale="").executed_answer == 3.0
     assert good(tmp_path, answer_type="count", answer="three").executed_answer is None
     assert good(tmp_path, answer_type="span", answer=["2019"]).executed_answer is None
+
+
+def test_a_derivation_that_computes_the_answer_is_the_program(tmp_path: Path) -> None:
+    question = good(tmp_path)
+    assert question.derivation == "(49-40)/40"
+    assert question.program == "subtract(49, 40), divide(#0, 40), multiply(#1, const_100)"
+    assert good(tmp_path, scale="million").program is None
+    other = good(tmp_path, derivation=" -(49 + 41) / 4 ")
+    assert (other.derivation, other.program) == ("-(49 + 41) / 4", None)
+    other = good(tmp_path, answer="-22.5", derivation=" -(49 + 41) / 4 ")
+    assert other.program == "add(49, 41), multiply(#0, const_m1), divide(#1, 4)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "derivation"),
+    [
+        ({"derivation": ...}, None),
+        ({"derivation": ""}, None),
+        ({"derivation": "see table"}, "see table"),
+        ({"answer": "n.a."}, "(49-40)/40"),
+        ({"answer_type": "count", "answer": "2", "derivation": "4 / 2", "scale": ""}, "4 / 2"),
+        ({"answer_type": "count", "answer": "2", "derivation": "2019##2018"}, "2019##2018"),
+        ({"answer_type": "span", "answer": ["2019"], "derivation": "49>40"}, "49>40"),
+    ],
+)
+def test_no_other_derivation_is_a_program(
+    tmp_path: Path, changes: dict[str, Any], derivation: str | None
+) -> None:
+    question = good(tmp_path, **changes)
+    assert (question.derivation, question.program) == (derivation, None)
 
 
 def test_spans_are_joined_by_a_separator_that_gives_them_back(tmp_path: Path) -> None:
@@ -174,6 +205,7 @@ def test_header_rows_have_no_label_or_follow_titles(rows: list[list[str]], heade
             "field 'rel_paragraphs': '4'; the context has no such paragraph",
         ),
         ({"rel_paragraphs": "2"}, "field 'rel_paragraphs': text; expected a list"),
+        ({"derivation": ["49-40"]}, "field 'derivation': a list; expected text"),
     ],
 )
 def test_a_bad_question_names_field_and_problem(
@@ -275,9 +307,16 @@ def test_the_real_contexts_are_all_read(real_data: Path) -> None:
             assert question.executed_answer is None
         else:
             assert question.executed_answer == float(asked["answer"])
+        assert question.derivation == (asked["derivation"].strip() or None)
+        assert (question.program is not None) == (asked["answer_type"] == "arithmetic")
+        if question.program is not None:
+            value = execute_program(parse_program(question.program))
+            assert isinstance(value, float)
+            assert round(value - float(asked["answer"]), 4) == pytest.approx(0, abs=0.005)
         texts = [p["text"].strip() for p in context["paragraphs"]]
         related = [texts[int(order) - 1] for order in asked["rel_paragraphs"]]
         found = [question.document.blocks[place.block] for place in question.evidence]
         assert [block.text for block in found if isinstance(block, Paragraph)] == related
         assert (asked["answer_from"] != "text") == any(isinstance(b, Table) for b in found)
+    assert sum(isinstance(q, Question) and q.program is not None for q in questions) == 718
     assert len({q.document.id for q in questions if isinstance(q, Question)}) == 278

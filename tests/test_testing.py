@@ -24,9 +24,11 @@ from finqa_sft.collators.flattened import FlattenedCollator
 from finqa_sft.collators.padded import SFT_ARGS, PaddedCollator, PaddedOptions
 from finqa_sft.documents import Document, Evidence, Paragraph, Question, Table, Turn
 from finqa_sft.encoding import IGNORED, EncodedRow
+from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
 from finqa_sft.formatters.base import Message, Prediction
 from finqa_sft.formatters.linearize import document_text
-from finqa_sft.formatters.program import ProgramFormatter
+from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
+from finqa_sft.formatters.steps import StepsFormatter, StepsOptions
 from finqa_sft.options import Options
 from finqa_sft.plugins import CollatorRecord, MetricRecord, hookimpl
 from finqa_sft.plugins.manager import Component, Plugins
@@ -49,6 +51,11 @@ from finqa_sft.testing import (
 from finqa_sft.testing.golds import agree
 from finqa_sft.testing.rows import example_rows
 
+OPTIONS_OF: dict[Any, type[Options]] = {
+    AnswerFormatter: AnswerOptions,
+    ProgramFormatter: ProgramOptions,
+    StepsFormatter: StepsOptions,
+}
 PLUGINS = Plugins.load({"FINQA_SFT_PLUGINS": ""})
 
 
@@ -170,6 +177,27 @@ def test_our_readers_keep_it_on_real_files(name: str, file: str, real_data: Path
 def test_our_formatters_keep_the_contract(component: Component[Any], tokenizer: Any) -> None:
     record = component.record
     check_formatter(record.build(record.config()), QUESTIONS, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("build", [AnswerFormatter, ProgramFormatter, StepsFormatter])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"table_style": "pipe", "evidence": "none"},
+        {"table_style": "tsv", "value": "executed"},
+        {"table_style": "json", "evidence": "quote", "scale": "inside"},
+        {"table_style": "html", "evidence": "short", "value": "written"},
+        {"table_style": "sentences", "scale": "inside", "value": "written"},
+        {"system": "Go.", "templates": {"opening": "{{ company }}: {{ document }}|{{ question }}"}},
+        {"templates": {"follow_up": "And {{ question }}"}, "evidence": "short"},
+    ],
+    ids=str,
+)
+def test_our_formatters_keep_it_with_all_options(
+    build: Any, options: dict[str, Any], tokenizer: Any
+) -> None:
+    chosen = OPTIONS_OF[build].model_validate(options)
+    check_formatter(build(chosen), QUESTIONS, tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize("component", PLUGINS.components("collators"), ids=named)
@@ -527,6 +555,21 @@ def without_sign(self: Any, question: Question) -> list[Message]:
     return Terse.completion(self, replace(question, answer=question.answer.strip("-()")))
 
 
+def citing(parse: Callable[[str], tuple[str, ...]]) -> Any:
+    """The formatter with the page's first block cited where a question has evidence."""
+
+    def completion(self: Any, question: Question) -> list[Message]:
+        cited = "Rail was 5." if question.evidence else ""
+        return [{"role": "assistant", "content": f"{cited}: {question.answer}"}]
+
+    return terse(
+        completion=completion,
+        parse=lambda self, text: Prediction(
+            text.strip(), text.partition(": ")[2].strip() or None, evidence=parse(text)
+        ),
+    )
+
+
 class SpacedOut(ProgramFormatter):
     """Joins the characters of a program for its steps."""
 
@@ -643,6 +686,11 @@ BROKEN_FORMATTERS: list[Case] = [
         "with another answer_type, the prompt of question '1' changes to ",
     ),
     (
+        prompts(lambda q, document: shown(q, document) + f" {q.derivation}"),
+        FormatterRule.BLIND,
+        "with another derivation, the prompt of question '1' changes to ",
+    ),
+    (
         prompts(lambda q, document: shown(q, document) + f" {len(q.evidence)}"),
         FormatterRule.BLIND,
         "with another evidence, the prompt of question '1' changes to ",
@@ -663,6 +711,37 @@ BROKEN_FORMATTERS: list[Case] = [
         "the completion of question '1' was 'It is: 5', then 'changed by the caller'",
     ),
     (terse(completion=scribbles), FormatterRule.UNCHANGED, "question '1' was changed"),
+    (
+        prompts(lambda question, document: f"{question.id}: {shown(question, document)}"),
+        FormatterRule.SHARED,
+        "before the question, the prompt of question '1' changes to 'not 1: Rail was 5.",
+    ),
+    (
+        prompts(lambda q, document: f"{len(q.text)}. {shown(q, document)}"),
+        FormatterRule.SHARED,
+        "before the question, the prompt of question '1' changes to '32. Rail was 5.",
+    ),
+    (
+        prompts(lambda q, document: f"{'Digits. ' * ('7' in q.text)}{shown(q, document)}"),
+        FormatterRule.SHARED,
+        "before the question, the prompt of question '1' changes to 'Rail was 5.",
+    ),
+    (
+        citing(parse=lambda text: ("Rail was 6.",)),
+        FormatterRule.CITES,
+        "in 'Rail was 5.: 5' parse() reads the evidence \"['Rail was 6.']\"",
+    ),
+    (
+        citing(parse=lambda text: ()),
+        FormatterRule.CITES,
+        "in 'Rail was 5.: 5' parse() reads no evidence; without any, the completion of question "
+        "'1' is ': 5'",
+    ),
+    (
+        citing(parse=lambda text: (" ",)),
+        FormatterRule.PARSES,
+        "parse('Rail was 5.: 5') gives ",
+    ),
     (
         completes("{}", parse=lambda text: text if float(text) else None),
         FormatterRule.PARSES,
@@ -686,7 +765,7 @@ BROKEN_FORMATTERS: list[Case] = [
     (
         completes("{}", parse=lambda text: text or "none"),
         FormatterRule.SILENT,
-        "parse('') gives Prediction(text='', answer='none', program=None, scale='')",
+        "parse('') gives Prediction(text='', answer='none', program=None, scale='', evidence=())",
     ),
     (
         completes("It is: {}", parse=lambda text: "42"),
@@ -953,10 +1032,8 @@ def test_what_is_learnt_must_be_the_completion(tokenizer: Any) -> None:
     seen = breaks(
         lambda: check_formatter(Mumbling(), [ASKED], tokenizer=losing), FormatterRule.SUPERVISES
     )
-    assert seen == (
-        "of question '1' the completion is '<think>5</think>It is: 5', and 'It is: 5<|end|>' is "
-        "learnt"
-    )
+    assert "'<think>5</think>It is: 5'" in seen
+    assert "'It is: 5<|end|>'" in seen
 
 
 def test_the_model_must_be_given_the_whole_prompt(tokenizer: Any) -> None:

@@ -29,6 +29,14 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def positive(text: str) -> int:
+    """A whole number from 1 on, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def load_recipe(arguments: argparse.Namespace) -> tuple[Recipe, Plugins]:
     """Read and resolve the recipe that the arguments name, with all plugins loaded.
 

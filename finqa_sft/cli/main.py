@@ -21,6 +21,8 @@ from finqa_sft.signals import signal_of
 VERBS = {
     "train": "train what a recipe describes",
     "check": "check a recipe without training",
+    "preview": "show rows as the model will read them, and what it will learn",
+    "stats": "count documents, questions, tokens and what became of the rows",
     "show": "show every value of a recipe and where it came from",
     "recipes": "list or copy the recipes that come with the package",
     "plugins": "list all components and who provides them",

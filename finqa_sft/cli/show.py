@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.recipe is None:
         raise RecipeError("show needs a recipe, or --schema")
     recipe, _ = load_recipe(arguments)
-    evaluates = bool(recipe.split.held_out or recipe.evaluation_sources)
+    evaluates = bool(recipe.data.split.held_out or recipe.evaluation_sources)
     defaults = run_defaults(evaluates=evaluates)
     by_run = {f"trainer.{name}": value for name, value in defaults.items()}
     rows = []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from finqa_sft.documents import Document, Question
-from finqa_sft.formatters.base import Message, Prediction
-from finqa_sft.formatters.chat import (
-    ChatOptions,
-    chat_prompt,
-    generated_text,
+from finqa_sft.documents import Question
+from finqa_sft.formatters.base import Prediction
+from finqa_sft.formatters.chat import ChatFormatter, ChatOptions, generated_text
+from finqa_sft.formatters.values import (
+    scale_lines,
     split_scale,
-    value_text,
+    split_scale_line,
+    taught_value,
     with_scale,
 )
 
@@ -19,35 +19,37 @@ SYSTEM = (
     "number in thousands, millions, billions or percent, say so on a second line, as in "
     "scale: million."
 )
+_INSIDE = SYSTEM.replace("on a second line, as in scale: million", "too, as in 12.5 million or 4%")
+_CITING = " Before the answer cite what it rests on, a line each, as in evidence: Net sales."
 
 
 class AnswerOptions(ChatOptions):
     """Options of the formatter `answer`."""
 
 
-class AnswerFormatter:
+class AnswerFormatter(ChatFormatter):
     """Teaches the answer as a value or a phrase."""
 
     def __init__(self, options: AnswerOptions | None = None) -> None:
         """Take the options; all have defaults."""
-        self._options = options or AnswerOptions()
+        super().__init__(options or AnswerOptions())
 
-    def prompt(self, question: Question, *, document: Document) -> list[Message]:
-        """Instruction, document, question."""
-        return chat_prompt(
-            question,
-            document=document,
-            system=self._options.system or SYSTEM,
-            said=lambda turn: turn.answer,
-        )
+    def _instruction(self) -> str:
+        """What to write, and where the scale stands."""
+        text = SYSTEM if self._options.scale == "separate" else _INSIDE
+        return text if self._options.evidence == "none" else text + _CITING
 
-    def completion(self, question: Question) -> list[Message]:
-        """The answer on one line, and its scale, if it has one, on the next."""
-        text = with_scale(value_text(question, value=self._options.value), question.scale)
-        return [{"role": "assistant", "content": text}]
+    def _written(self, question: Question) -> str:
+        """What is cited, the answer on one line, and its scale, if it has one, on the next."""
+        options = self._options
+        value = taught_value(question, value=options.value)
+        line, stated = with_scale(value, question.scale, place=options.scale)
+        return self._cited_above(question, [line, *scale_lines(stated)])
 
     def parse(self, completion: str) -> Prediction:
         """The first line is the answer; an empty completion states none."""
         text = generated_text(completion)
-        line, scale = split_scale(text)
-        return Prediction(text=text, answer=line or None, scale=scale)
+        cited, rest = self._without_evidence(text)
+        line, stated = split_scale_line(rest)
+        answer, scale = split_scale(line, stated, place=self._options.scale)
+        return Prediction(text=text, answer=answer or None, scale=scale, evidence=cited)

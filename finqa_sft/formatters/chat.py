@@ -1,21 +1,29 @@
-"""What the formatters share: the layout of the prompt, and how values are written."""
+"""What the formatters share: the layout of the chat, and the options of it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from decimal import Decimal
-from typing import Literal, cast
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic import Field
 
-from finqa_sft.documents import SCALES, Document, Question, Scale, Turn
-from finqa_sft.formatters.base import Message
+from finqa_sft.documents import Document, Question, Turn
+from finqa_sft.formatters.base import Message, Prediction
+from finqa_sft.formatters.citations import (
+    EvidenceStyle,
+    citations,
+    evidence_lines,
+    split_evidence,
+)
 from finqa_sft.formatters.linearize import document_text
+from finqa_sft.formatters.tables import TableStyle
+from finqa_sft.formatters.templates import Templates
+from finqa_sft.formatters.values import ScalePlace, Value
 from finqa_sft.options import Options
 
-_SCALE_LINE = re.compile(rf"scale: ({'|'.join(filter(None, SCALES))})\b")
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 class ChatOptions(Options):
@@ -24,64 +32,109 @@ class ChatOptions(Options):
     system: str | None = Field(default=None, min_length=1)
     """The system message, in place of the formatter's own."""
 
-    value: Literal["executed", "written"] = "executed"
+    templates: Templates = Templates()
+    """How the page and a question are put together."""
+
+    table_style: TableStyle = "markdown"
+    """How tables are written. `tsv` and `pipe` take the fewest tokens, `sentences` and `html` the
+    most; `sentences` writes a sentence a row, all others can be read back."""
+
+    value: Value = "executed"
     """Where an answer is taught as a value: what its program computes ("0.14212"), or what the
-    analyst wrote ("14.2%"). Without an executed answer, what was written is taught."""
+    analyst wrote ("14.2%"). Without an executed answer, what was written is taught. A fraction is
+    taught in percent where that is the question's scale."""
+
+    evidence: EvidenceStyle = "none"
+    """What is cited before the answer: nothing; of each table row its label and of each paragraph
+    its first words (`short`); or rows and paragraphs as they stand (`quote`). Of a table as a
+    whole and of a long paragraph, the rows and sentences with the numbers of the answer are
+    cited."""
+
+    scale: ScalePlace = "separate"
+    """Where the scale of a value stands: on a line of its own (`scale: million`), or in the answer
+    ("12.5 million", "-22.22%"). In the second case `scale: none` stands under an answer that ends
+    in a scale which is not its own."""
 
 
-def chat_prompt(
-    question: Question, *, document: Document, system: str, said: Callable[[Turn], str]
-) -> list[Message]:
-    """The prompt: instruction, document, earlier turns, question; the document comes first.
+class ChatFormatter(ABC):
+    """Instruction, page and questions as a chat; what is completed is the subclass's."""
 
-    The document stands in the first user message, before the question, so that all questions of a
-    document begin with the same tokens.
+    def __init__(self, options: ChatOptions) -> None:
+        """Take the options."""
+        self._options = options
 
-    Args:
-        question: The question to ask.
-        document: What to show of its document.
-        system: The instruction.
-        said: What stands as the answer to an earlier turn: of the kind that is taught.
+    @abstractmethod
+    def _instruction(self) -> str:
+        """The system message, where the options have none."""
+
+    @abstractmethod
+    def _written(self, question: Question) -> str:
+        """What the model is taught to write."""
+
+    @abstractmethod
+    def parse(self, completion: str) -> Prediction:
+        """Read a completion; never raises."""
+
+    def prompt(self, question: Question, *, document: Document) -> list[Message]:
+        """Instruction, document, earlier turns, question.
+
+        The document stands in the first user message, before the question, so that all questions of
+        a document begin with the same tokens. An earlier turn is answered as `completion` answers
+        it.
+        """
+        options = self._options
+        asked = [turn.question for turn in question.history] + [question.text]
+        opening = options.templates.opening_text(
+            document=document_text(document, table_style=options.table_style),
+            question=asked[0],
+            company=document.company,
+        )
+        messages: list[Message] = [
+            {"role": "system", "content": options.system or self._instruction()},
+            {"role": "user", "content": opening},
+        ]
+        for turn, following in zip(question.history, asked[1:], strict=True):
+            messages += self.completion(asked_before(question, turn))
+            text = options.templates.follow_up_text(following)
+            messages.append({"role": "user", "content": text})
+        return messages
+
+    def completion(self, question: Question) -> list[Message]:
+        """One message with what the model is taught to write."""
+        return [{"role": "assistant", "content": self._written(question)}]
+
+    def _cited_above(self, question: Question, lines: Sequence[str]) -> str:
+        """Some lines of a completion, under those that cite."""
+        if self._options.evidence == "none":
+            return "\n".join(lines)
+        cited = citations(question, style=self._options.evidence)
+        return "\n".join([*evidence_lines(cited, before=lines[0]), *lines])
+
+    def _without_evidence(self, text: str) -> tuple[tuple[str, ...], str]:
+        """What the first lines of a completion cite, and the rest of it."""
+        return ((), text) if self._options.evidence == "none" else split_evidence(text)
+
+
+def asked_before(question: Question, turn: Turn) -> Question:
+    """An earlier turn as the question that it was, with all that the turn holds of its answer.
+
+    So a turn is answered in a later prompt as it is taught, as far as the turn tells of it.
     """
-    asked = [turn.question for turn in question.history] + [question.text]
-    answers = [said(turn) for turn in question.history]
-    opening = f"{document_text(document)}\n\nQuestion: {asked[0]}".strip()
-    messages: list[Message] = [
-        {"role": "system", "content": system},
-        {"role": "user", "content": opening},
-    ]
-    for answer, following in zip(answers, asked[1:], strict=True):
-        messages.append({"role": "assistant", "content": answer})
-        messages.append({"role": "user", "content": f"Question: {following}"})
-    return messages
-
-
-def value_text(question: Question, *, value: Literal["executed", "written"]) -> str:
-    """The answer as a value, on one line."""
-    executed = question.executed_answer
-    if value == "written" or executed is None:
-        return " ".join(question.answer.split())
-    return executed if isinstance(executed, str) else number_text(executed)
-
-
-def with_scale(text: str, scale: Scale) -> str:
-    """A one-line answer, and under it the scale that it is in, if it is in one."""
-    return f"{text}\nscale: {scale}" if scale else text
-
-
-def split_scale(text: str) -> tuple[str, Scale]:
-    """The first line of a completion, and the scale that the line under it states."""
-    line, _, rest = text.partition("\n")
-    found = _SCALE_LINE.match(rest.strip())
-    return line.strip(), cast(Scale, found[1]) if found else ""
-
-
-def number_text(number: float) -> str:
-    """A number in plain decimal notation, as few digits as give it back: 407, 0.34719, -2.4."""
-    text = f"{Decimal(repr(number)):f}"
-    return text.removesuffix(".0") if text != "-0.0" else "0"
+    return replace(
+        question,
+        text=turn.question,
+        answer=turn.answer,
+        program=turn.program,
+        derivation=None,
+        executed_answer=None,
+        scale="",
+        answer_type=None,
+        evidence=(),
+        history=(),
+    )
 
 
 def generated_text(completion: str) -> str:
-    """The completion without surrounding white space and without a reasoning block."""
-    return _THINKING.sub("", completion).strip()
+    """The completion without surrounding white space and without a reasoning block before it."""
+    thinking = _THINKING.match(completion)
+    return completion[thinking.end() if thinking else 0 :].strip()

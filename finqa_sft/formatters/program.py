@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from finqa_sft.documents import Document, Question
+import re
+
+from finqa_sft.documents import Question
 from finqa_sft.errors import ProgramError
-from finqa_sft.formatters.base import Message, Prediction
-from finqa_sft.formatters.chat import ChatOptions, chat_prompt, generated_text, value_text
+from finqa_sft.formatters.base import Prediction
+from finqa_sft.formatters.chat import ChatFormatter, ChatOptions, generated_text
+from finqa_sft.formatters.values import (
+    Value,
+    on_one_line,
+    scale_lines,
+    split_scale,
+    split_scale_line,
+    taught_value,
+    with_scale,
+)
 from finqa_sft.programs import parse_program
 
 SYSTEM = (
@@ -13,44 +24,64 @@ SYSTEM = (
     "written op(a, b) and joined by a comma and a space; #0 is the result of the first step, #1 of "
     "the second. Operators: add, subtract, multiply, divide, exp, greater; table_max, table_min, "
     "table_sum, table_average take a row label and none. Where nothing has to be computed, give "
-    "the value alone."
+    "the value alone, and its scale, if it is in one, on the next line, as in scale: million."
 )
+_INSIDE = SYSTEM.replace("on the next line, as in scale: million", "too, as in 12.5 million or 4%")
+_CITING = " Before all that cite what it rests on, a line each, as in evidence: Net sales."
+
+_VALUE = re.compile(r"answer\s*:\s*(?=\S)", re.IGNORECASE)
 
 
 class ProgramOptions(ChatOptions):
     """Options of the formatter `program`."""
 
+    value: Value = "written"
+    """What is taught where a question has no program: what the analyst wrote ("14.2%"), which
+    ConvFinQA compares with turns that pick a number, or the executed answer ("0.14212")."""
 
-class ProgramFormatter:
+
+class ProgramFormatter(ChatFormatter):
     """Teaches FinQA's flat program, and a bare value where a question has no program.
 
-    Scales are not taught: a program computes in the unit of the page.
+    A value states its scale. A program states none: it computes in the unit of the page.
     """
 
     def __init__(self, options: ProgramOptions | None = None) -> None:
         """Take the options; all have defaults."""
-        self._options = options or ProgramOptions()
+        super().__init__(options or ProgramOptions())
 
-    def prompt(self, question: Question, *, document: Document) -> list[Message]:
-        """Instruction, document, question."""
-        return chat_prompt(
-            question,
-            document=document,
-            system=self._options.system or SYSTEM,
-            said=lambda turn: turn.program or turn.answer,
-        )
+    def _instruction(self) -> str:
+        """The language of the programs, and where the scale of a value stands."""
+        text = SYSTEM if self._options.scale == "separate" else _INSIDE
+        return text if self._options.evidence == "none" else text + _CITING
 
-    def completion(self, question: Question) -> list[Message]:
-        """The program as written, or the value."""
-        text = question.program or value_text(question, value=self._options.value)
-        return [{"role": "assistant", "content": text}]
+    def _written(self, question: Question) -> str:
+        """What is cited, and the program as written, or the value."""
+        options = self._options
+        if question.program:
+            line, stated = on_one_line(question.program), ""
+        else:
+            value = taught_value(question, value=options.value)
+            line, stated = with_scale(value, question.scale, place=options.scale)
+            if _VALUE.match(line) or _is_program(line):
+                line = f"answer: {line}"
+        return self._cited_above(question, [line, *scale_lines(stated)])
 
     def parse(self, completion: str) -> Prediction:
         """The first line, as a program if it is one and as a value otherwise."""
         text = generated_text(completion)
-        line = text.partition("\n")[0].strip()
-        try:
-            parse_program(line)
-        except ProgramError:
-            return Prediction(text=text, answer=line or None)
-        return Prediction(text=text, program=line)
+        cited, rest = self._without_evidence(text)
+        line, stated = split_scale_line(rest)
+        if _is_program(line):
+            return Prediction(text=text, program=line, evidence=cited)
+        line = _VALUE.sub("", line, count=1) if _VALUE.match(line) else line
+        answer, scale = split_scale(line, stated, place=self._options.scale)
+        return Prediction(text=text, answer=answer or None, scale=scale, evidence=cited)
+
+
+def _is_program(text: str) -> bool:
+    try:
+        parse_program(text)
+    except ProgramError:
+        return False
+    return True

@@ -1,81 +1,49 @@
 """FinQA's flat program language: steps `op(arg, arg)` joined by ", "; `#k` is step k's result.
 
-Source of the language and its semantics: the FinQA data set (github.com/czyssrs/FinQA), whose
-programs, tables and executed answers it was compared with.
+`parse_program` reads a text as strictly as it is asked to; `execute_program` computes in real
+numbers, and refuses what the official scripts let pass: infinities, comparisons of words.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from finqa_sft.errors import ProgramError
+from finqa_sft.programs.language import Program
+from finqa_sft.programs.lenient import parse_lenient
+from finqa_sft.programs.official import parse_official
+from finqa_sft.programs.plain import literal_value, number, parse_plain, reference
 
-MAX_STEPS = 64
-"""Programs longer than this are refused; the longest in FinQA has 6 steps."""
+Strictness: TypeAlias = Literal["plain", "official", "lenient"]
+"""How a program's text is read.
 
-_STEP = re.compile(r"\s*([a-z_]+)\(([^()]*)\)\s*(?:,|$)")
-_STEP_WITH_LABEL = re.compile(r"\s*(table_[a-z]+)\((.*?), none\)\s*(?:,|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operation.
-
-    Attributes:
-        op: The operator's name.
-        args: Two arguments as written: a number, `const_x`, `#k`, or a table row's label.
-    """
-
-    op: str
-    args: tuple[str, str]
-
-    def __str__(self) -> str:
-        return f"{self.op}({self.args[0]}, {self.args[1]})"
+- `plain`: a well-formed program, white space aside. What readers accept.
+- `official`: what FinQA's own script accepts, with its oddities. What scores are made of.
+- `lenient`: what a model most likely meant. `Program.repairs` says what was mended.
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A sequence of steps; the last one's result is the program's."""
-
-    steps: tuple[Step, ...]
-
-    def __str__(self) -> str:
-        return ", ".join(str(step) for step in self.steps)
-
-
-def parse_program(text: str) -> Program:
+def parse_program(text: str, *, strictness: Strictness = "plain") -> Program:
     """Parse a flat program.
 
+    Args:
+        text: The program as written.
+        strictness: How to read it. A well-formed program reads alike in plain and lenient.
+
     Raises:
-        ProgramError: The text is no program; the message says where and why.
+        ProgramError: The text is no program; the message says where and why, and the attribute
+            `position` holds the character at fault, counted from 1.
     """
-    steps: list[Step] = []
-    position = 0
-    while position < len(text):
-        match = _STEP_WITH_LABEL.match(text, position) or _STEP.match(text, position)
-        if match is None:
-            raise ProgramError(
-                f"no step at character {position + 1}: {text[position : position + 30]!r}; a step "
-                "is op(arg, arg)"
-            )
-        op = match[1]
-        if op not in _ARITHMETIC and op not in _TABLE:
-            known = ", ".join([*_ARITHMETIC, *_TABLE])
-            raise ProgramError(f"no operator {op!r}; there are {known}")
-        args = [match[2], "none"] if match.re is _STEP_WITH_LABEL else match[2].split(",")
-        if len(args) != 2:
-            raise ProgramError(f"{op} takes two arguments, got {len(args)}: {match[0].strip()!r}")
-        steps.append(Step(op, (args[0].strip(), args[1].strip())))
-        if len(steps) > MAX_STEPS:
-            raise ProgramError(f"more than {MAX_STEPS} steps")
-        position = match.end()
-    if not steps:
-        raise ProgramError("the program is empty; expected op(arg, arg)")
-    return Program(tuple(steps))
+    match strictness:
+        case "plain":
+            return parse_plain(text)
+        case "official":
+            return parse_official(text)
+        case "lenient":
+            return parse_lenient(text)
 
 
 def execute_program(program: Program, table: Sequence[Sequence[str]] = ()) -> float | str:
@@ -89,8 +57,10 @@ def execute_program(program: Program, table: Sequence[Sequence[str]] = ()) -> fl
         A number rounded to 5 digits, or "yes" / "no" where the last step is `greater`.
 
     Raises:
-        ProgramError: A step cannot be computed.
+        ProgramError: A step cannot be computed, or the program has none.
     """
+    if not program.steps:
+        raise ProgramError("the program has no step, and so no result")
     results: list[float | str] = []
     for index, step in enumerate(program.steps):
         try:
@@ -100,7 +70,7 @@ def execute_program(program: Program, table: Sequence[Sequence[str]] = ()) -> fl
                 left, right = (_value(arg, results) for arg in step.args)
                 results.append(_ARITHMETIC[step.op](left, right))
         except (ArithmeticError, ValueError) as error:
-            raise ProgramError(f"step {index} {step}: {error}") from error
+            raise ProgramError(f"step {index} {str(step)[:100]}: {error}") from error
     last = results[-1]
     if isinstance(last, str):
         return last
@@ -135,31 +105,20 @@ _TABLE: dict[str, Callable[[list[float]], float]] = {
 
 def _value(arg: str, results: Sequence[float | str]) -> float:
     """The number that an argument stands for."""
-    if arg.startswith("#"):
-        index = int(arg[1:]) if arg[1:].isdigit() else -1
-        if not 0 <= index < len(results):
-            raise ProgramError(f"{arg} refers to no earlier step")
-        result = results[index]
-        if isinstance(result, str):
-            raise ProgramError(f"{arg} is {result!r}, not a number")
-        return result
-    if arg.startswith("const_"):
-        return _number(arg.removeprefix("const_").replace("m1", "-1"))
-    return _number(arg)
-
-
-def _number(text: str) -> float:
-    """A literal: commas are dropped, "x%" is x/100."""
-    digits = text.replace(",", "")
-    try:
-        return float(digits[:-1]) / 100 if digits.endswith("%") else float(digits)
-    except ValueError as error:
-        raise ProgramError(f"{text!r} is not a number") from error
+    if not arg.startswith("#"):
+        return literal_value(arg)
+    index = reference(arg)
+    if index is None or index >= len(results):
+        raise ProgramError(f"{arg[:60]} refers to no earlier step")
+    result = results[index]
+    if isinstance(result, str):
+        raise ProgramError(f"{arg} is {result!r}, not a number")
+    return result
 
 
 def _row_values(label: str, table: Sequence[Sequence[str]]) -> list[float]:
     """The numbers of the row with this label; the last such row counts, as in FinQA's script."""
     rows = [row for row in table if row and row[0] == label]
     if not rows:
-        raise ProgramError(f"the table has no row {label!r}")
-    return [_number(cell.replace("$", "").split("(")[0].strip()) for cell in rows[-1][1:]]
+        raise ProgramError(f"the table has no row {label[:60]!r}")
+    return [number(cell.replace("$", "").split("(")[0].strip()) for cell in rows[-1][1:]]

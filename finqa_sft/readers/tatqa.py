@@ -23,6 +23,7 @@ from finqa_sft.documents import (
     Table,
 )
 from finqa_sft.options import Options
+from finqa_sft.programs.derive import DerivationError, derived_program
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.context import Register
 from finqa_sft.readers.files import Files
@@ -62,7 +63,10 @@ class TatqaReader:
     A document is one context: the table first, then the paragraphs by their `order`; its id is the
     table's. The answer's spans are joined by `SPAN_SEPARATOR`, empty ones left out. Arithmetic and
     count answers that are numbers are `executed_answer` too, in the same unit as `answer`, which
-    `scale` names: -22.22 with the scale percent. Derivations are not programs and are not read.
+    `scale` names: -22.22 with the scale percent.
+
+    Of an arithmetic question, the analyst's derivation is also written as a flat program, if it
+    computes the answer in that unit; `finqa_sft.programs.derivation_problem` says why one does not.
     """
 
     def __init__(self, options: TatqaOptions) -> None:
@@ -166,17 +170,32 @@ def _question(item: Row, context: _Context, *, source: str) -> Question:
         raise RowProblem("answer", "missing; questions without labels cannot be used")
     answer_type = _one_of(_ANSWER_TYPES, item.get("answer_type"), field="answer_type")
     answer = _answer(item["answer"])
+    scale = cast("Scale", _one_of(SCALES, item.get("scale"), field="scale"))
+    executed = _number(answer) if answer_type in ("arithmetic", "count") else None
+    derivation = as_text(item.get("derivation"), field="derivation") or None
     return Question(
         id=required_text(item, "uid"),
         text=text,
         document=context.document,
         answer=answer,
-        executed_answer=_number(answer) if answer_type in ("arithmetic", "count") else None,
-        scale=cast("Scale", _one_of(SCALES, item.get("scale"), field="scale")),
+        program=_program(derivation, executed, scale) if answer_type == "arithmetic" else None,
+        derivation=derivation,
+        executed_answer=executed,
+        scale=scale,
         answer_type=answer_type,
         evidence=_evidence(item, context),
         source=source,
     )
+
+
+def _program(derivation: str | None, answer: float | None, scale: Scale) -> str | None:
+    """The program that a derivation stands for, if it computes the answer."""
+    if derivation is None or answer is None:
+        return None
+    try:
+        return str(derived_program(derivation, answer=answer, scale=scale))
+    except DerivationError:
+        return None
 
 
 def _one_of(known: Sequence[str], value: object, *, field: str) -> str:

@@ -102,8 +102,7 @@ def resolve_recipe(raw: RawRecipe, registry: Registry) -> Recipe:
             cast("Chosen[CallbackRecord]", resolver.chosen["callbacks", index])
             for index in range(len(sections.callbacks))
         ),
-        split=sections.data.split,
-        bad_rows=sections.data.bad_rows,
+        data=sections.data,
         trainer=MappingProxyType(resolver.trainer),
         output=output,
         plugins=sections.plugins,

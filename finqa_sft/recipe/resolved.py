@@ -23,7 +23,7 @@ from finqa_sft.plugins.records import (
     ReaderRecord,
 )
 from finqa_sft.readers.base import Reader
-from finqa_sft.recipe.schema import SplitSection
+from finqa_sft.recipe.schema import DataRules
 
 R = TypeVar("R", bound=ComponentRecord)
 
@@ -148,8 +148,7 @@ class Recipe:
         max_length: Longest row, in tokens.
         collator: The collator.
         callbacks: What runs beside the training.
-        split: Which documents are held out.
-        bad_rows: What to do about rows that cannot be read.
+        data: What is done with questions once they are read.
         trainer: The `SFTConfig` fields that the recipe sets, and no others.
         output: The run's folder, and whether it may be overwritten.
         plugins: Plugin files.
@@ -165,8 +164,7 @@ class Recipe:
     max_length: int
     collator: Chosen[CollatorRecord]
     callbacks: tuple[Chosen[CallbackRecord], ...]
-    split: SplitSection
-    bad_rows: Literal["error", "skip"]
+    data: DataRules
     trainer: Mapping[str, Any]
     output: Output
     plugins: tuple[Path, ...]

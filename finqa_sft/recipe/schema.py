@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Union, get_a
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from finqa_sft.cleaning import CleaningOptions
+from finqa_sft.cleaning.targets import Disagreements
 from finqa_sft.options import Options, RecipePath
 from finqa_sft.recipe.problems import Key, dotted
 from finqa_sft.recipe.trainer_fields import REFUSED, trainer_schema
@@ -93,17 +95,40 @@ class SplitSection(Options):
     """Chooses the documents."""
 
 
-class DataSection(Options):
-    """The questions to learn from."""
-
-    sources: tuple[SourceSection, ...] = Field(min_length=1)
-    """Files of questions."""
+class DataRules(Options):
+    """What is done with questions once they are read."""
 
     split: SplitSection = SplitSection()
     """What is held out."""
 
     bad_rows: Literal["error", "skip"] = "error"
     """What a row does that cannot be read: stop the run, or be left out and counted."""
+
+    cleaning: CleaningOptions = CleaningOptions()
+    """Which known faults of such data are mended; each is counted."""
+
+    disagreements: Disagreements = "keep"
+    """What becomes of a question whose written answer and executed answer disagree, in sign, in
+    scale or outright: `keep` it as it is, `drop` it, `correct` both to what the program computes,
+    or stop the run with an `error`. All are counted."""
+
+    too_long: Literal["drop", "error"] = "drop"
+    """What becomes of a question that does not fit into `formatter.max_length` even with the least
+    of its document: left out and counted, or the run stops."""
+
+    cache: bool = True
+    """Whether the encoded rows of large data are kept, so that the next run with the same data,
+    formatter and tokenizer reads them back. They are in `encoded`, a folder of the cache."""
+
+    processes: int | None = Field(default=None, ge=1)
+    """Processes that encode large data. Left out, one a processor, up to 8."""
+
+
+class DataSection(DataRules):
+    """The questions to learn from."""
+
+    sources: tuple[SourceSection, ...] = Field(min_length=1)
+    """Files of questions."""
 
 
 class EvaluationSection(Options):

@@ -121,10 +121,31 @@ def _check_reading(checked: Checked, formatter: Formatter, question: Question) -
             f"in {excerpt(text)} parse() reads scale {prediction.scale!r}; the question has "
             f"{question.scale!r}",
         )
+    _check_citations(checked, formatter, question, predictions[0].evidence)
     checked.require(
         FormatterRule.STATES,
         predictions[0] == predictions[1],
         f"white space around {excerpt(text)} makes another prediction of it",
+    )
+
+
+def _check_citations(
+    checked: Checked, formatter: Formatter, question: Question, cited: tuple[str, ...]
+) -> None:
+    """What is read as evidence was written, and what was written of it is read."""
+    text = completed(checked, formatter, question)
+    other = [piece for piece in cited if plain(piece) not in plain(text)]
+    checked.require(
+        FormatterRule.CITES,
+        not other,
+        f"in {excerpt(text)} parse() reads the evidence {excerpt(repr(other))}",
+    )
+    bare = completed(checked, formatter, replace(question, evidence=()))
+    checked.require(
+        FormatterRule.CITES,
+        bool(cited) or bare == text,
+        f"in {excerpt(text)} parse() reads no evidence; without any, the completion of question "
+        f"{question.id!r} is {excerpt(bare)}",
     )
 
 
@@ -154,6 +175,8 @@ def _parsed(checked: Checked, formatter: Formatter, text: str) -> Prediction:
             for value in (prediction.answer, prediction.program)
         )
         and prediction.scale in SCALES
+        and isinstance(prediction.evidence, tuple)
+        and all(isinstance(cited, str) and cited.strip() for cited in prediction.evidence)
     )
     checked.require(
         FormatterRule.PARSES, kept, f"parse({excerpt(text)}) gives {excerpt(repr(prediction))}"

@@ -34,10 +34,15 @@ class FormatterRule(Rule):
         "the prompt of a later turn holds the questions before it",
         "Write question.history into prompt(): each turn's question as it is, and its answer.",
     )
+    SHARED = (
+        "the prompts of one document begin with the same text, up to the question",
+        "Write nothing before question.text that differs from question to question: no id, no "
+        "source, no number of turns.",
+    )
     BLIND = (
         "the prompt is the same whatever the answer is",
-        "In prompt(), read nothing of answer, program, executed_answer, scale, answer_type and "
-        "evidence: they are not known when the model is asked.",
+        "In prompt(), read nothing of answer, program, derivation, executed_answer, scale, "
+        "answer_type and evidence: they are not known when the model is asked.",
     )
     SAME = (
         "one question gives the same messages every time",
@@ -69,6 +74,11 @@ class FormatterRule(Rule):
         "parse reads no other scale than the question's",
         "Write question.scale into completion() and read it there, or leave Prediction.scale "
         "empty.",
+    )
+    CITES = (
+        "parse reads the evidence that a completion cites, as it is written there",
+        "Read what completion() makes of question.evidence back into Prediction.evidence, piece by "
+        "piece and word for word.",
     )
     ENDS = (
         "a completion leaves the end of the turn to the chat template",

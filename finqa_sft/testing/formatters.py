@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from finqa_sft.documents import Document, Question, Table
 from finqa_sft.formatters.base import Formatter, Message
-from finqa_sft.formatters.budget import bare_document
 from finqa_sft.testing.completions import (
     CHANGED,
     check_completion,
@@ -26,6 +25,10 @@ from finqa_sft.testing.shown import check_shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+MARK = "question-7319"
+"""Asked in place of a question, to find where its prompt asks."""
 
 
 def check_formatter(
@@ -140,6 +143,13 @@ def _check_prompt(
             other == text,
             f"with another {field}, the prompt of {named} changes to {_change(text, other)}",
         )
+    first, *others = (prompt(one, whole).partition(MARK)[0] for one in _asking_first(question))
+    for other in (*others, text[: len(first)]):
+        checked.require(
+            FormatterRule.SHARED,
+            other == first,
+            f"before the question, the prompt of {named} changes to {_change(first, other)}",
+        )
 
 
 def _check_messages(checked: Checked, messages: list[Message], named: str) -> None:
@@ -160,8 +170,10 @@ def _check_messages(checked: Checked, messages: list[Message], named: str) -> No
 
 
 def _less(document: Document) -> Iterator[Document]:
-    """What the budget may leave of a document, down to nothing."""
-    yield bare_document(document)
+    """What may be left of a document that is too long, down to nothing."""
+    tables = document.tables
+    bare = (replace(table, rows=table.rows[: table.header_rows]) for table in tables)
+    yield replace(document, blocks=tuple(bare))
     yield replace(document, blocks=(Table(rows=(), header_rows=0),))
     yield replace(document, blocks=())
 
@@ -173,9 +185,21 @@ def _twins(question: Question) -> Iterator[tuple[str, Question]]:
         yield "program", replace(question, program=program)
     for executed in (None, 7319.5, "yes", "no"):
         yield "executed_answer", replace(question, executed_answer=executed)
+    yield "derivation", replace(question, derivation=f"7319 and not {question.derivation}")
     yield "scale", replace(question, scale="percent" if question.scale != "percent" else "")
     yield "answer_type", replace(question, answer_type=f"not {question.answer_type}")
     yield "evidence", replace(question, evidence=())
+
+
+def _asking_first(question: Question) -> Iterator[Question]:
+    """Questions about the same document, in which `MARK` stands for the first one asked."""
+    alone = replace(question, text=MARK, history=())
+    yield alone
+    yield replace(alone, id=f"not {question.id}", source=f"not {question.source}")
+    yield replace(alone, text=f"{MARK} and {question.text}")
+    if question.history:
+        turn, *turns = question.history
+        yield replace(question, history=(replace(turn, question=MARK), *turns))
 
 
 def _change(before: str, after: str) -> str:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from finqa_sft.documents import SCALES, Question
 from finqa_sft.errors import ProgramError
 from finqa_sft.formatters.base import Prediction
-from finqa_sft.formatters.chat import number_text
+from finqa_sft.formatters.values import number_text
 from finqa_sft.programs import parse_program
 
 _PERCENT = re.compile(r"%|\bper ?cent\b", re.IGNORECASE)
@@ -30,8 +30,12 @@ def is_gold(prediction: Prediction, question: Question) -> bool:
     if answer is None and program is None:
         return False
     executed = _executed_text(question)
-    golds = [gold for gold in (question.answer, executed, question.program) if gold is not None]
     is_percent = question.scale == "percent"
+    # What a program computes as a fraction may be stated in the percent that the question asks for.
+    fractions = readings(executed) if is_percent and executed is not None else set()
+    shares = [f"{fraction * 100:f}" for fraction in fractions]
+    known = (question.answer, executed, question.program, *shares)
+    golds = [gold for gold in known if gold is not None]
     return (answer is None or any(agree(answer, gold, percent=is_percent) for gold in golds)) and (
         program is None
         or (question.program is not None and _same_program(program, question.program))

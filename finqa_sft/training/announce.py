@@ -5,20 +5,29 @@ from __future__ import annotations
 import math
 import shlex
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from finqa_sft import __version__
 from finqa_sft.encoding import Encoder
+from finqa_sft.preparation import PreparedData
+from finqa_sft.preparation.report import (
+    LEARNT_IS,
+    count_lines,
+    is_coloured,
+    number,
+    row_text,
+    shortened,
+)
 from finqa_sft.ranks import world_size
 from finqa_sft.recipe import Chosen, Recipe
 from finqa_sft.recipe.written import overridden_values, written_override
-from finqa_sft.training.data import PreparedData
 from finqa_sft.training.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -27,8 +36,6 @@ if TYPE_CHECKING:
 
 PREVIEWED_ROWS = 2
 PREVIEWED_CHARACTERS = 700
-REASONS_SHOWN = 10
-PLACE_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,53 +117,19 @@ def data(console: Console, data: PreparedData, *, encoder: Encoder) -> None:
             _line(
                 console,
                 name,
-                f"{_number(s['questions'], 'question')} on {_number(s['documents'], 'document')}, "
+                f"{number(s['questions'], 'question')} on {number(s['documents'], 'document')}, "
                 f"{s['tokens']} tokens "
                 f"(longest row {s['longest']}), {s['supervised_share']:.1%} supervised",
             )
-    counts = data.counts
-    for word, counter in (
-        ("left out", counts.left_out),
-        ("changed", counts.changed),
-        ("noticed", counts.noticed),
-    ):
-        reasons = [(reason, n) for reason, n in counter.most_common() if n]
-        for reason, n in reasons[:REASONS_SHOWN]:
-            places = counts.places.get(reason)
-            where = f"; first {_shortened(places[0], PLACE_CHARACTERS)}" if places else ""
-            _line(console, word, _visible(f"{n} × {reason}{where}"))
-        if len(reasons) > REASONS_SHOWN:
-            more = _number(len(reasons) - REASONS_SHOWN, "more reason")
-            _line(console, word, f"{more}, in run.json")
-    notes = [
-        (encoder.plain_template, "the tokenizer has no chat template; a plain one is used"),
-        (encoder.merges_system, "the chat template takes no system message; it opens the question"),
-        (encoder.appends_eos, "the chat template ends no answer; the EOS token is appended"),
-    ]
-    for applies, note in notes:
-        if applies:
-            _line(console, "encoding", note)
-    for number, row in enumerate(data.training.rows[:PREVIEWED_ROWS], start=1):
-        marked = _visible(_shortened(encoder.marked(row), PREVIEWED_CHARACTERS))
-        _line(console, f"row {number}", "what is learnt stands between ⟦ and ⟧")
-        console.print(Text(indent(marked, "  "), style="dim"))
-
-
-def _number(count: int, thing: str) -> str:
-    return f"{count} {thing}{'s' if count != 1 else ''}"
-
-
-def _shortened(text: str, characters: int) -> str:
-    """The beginning and the end of a long text."""
-    half = characters // 2
-    return f"{text[:half]} […] {text[-half:]}" if len(text) > characters else text
-
-
-def _visible(text: str) -> str:
-    """The text with what a terminal would obey, or not show, as escapes; lines stay lines."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
+    for word, text in count_lines(data.counts):
+        _line(console, word, text)
+    for note in encoder.notes:
+        _line(console, "encoding", note)
+    coloured = is_coloured(console)
+    for place, example in enumerate(islice(data.training.examples, PREVIEWED_ROWS), start=1):
+        _line(console, f"row {place}", f"what is learnt {LEARNT_IS[coloured]}")
+        shown = shortened(row_text(example, encoder, coloured=coloured), PREVIEWED_CHARACTERS)
+        console.print(Padding(shown, (0, 0, 0, 2)))
 
 
 def batches(console: Console, b: Batches) -> None:

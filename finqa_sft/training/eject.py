@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 from finqa_sft.encoding import Encoder
 from finqa_sft.errors import ModelError, OutputError, RecipeError
 from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.quiet import quiet_libraries
+from finqa_sft.preparation import Part, prepare_data
 from finqa_sft.recipe import Recipe
 from finqa_sft.training.arguments import sft_fields
-from finqa_sft.training.data import Example, prepare_data
 from finqa_sft.training.templating import render
 
 FILES = ("train.jsonl", "held_out.jsonl")
@@ -67,18 +66,16 @@ def eject(recipe: Recipe, *, rows: Path, overwrite: bool = False) -> str:
     data = prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
     try:
         rows.mkdir(parents=True, exist_ok=True)
-        for name, examples in zip(
-            FILES, (data.training.examples, data.held_out.examples), strict=True
-        ):
+        for name, part in zip(FILES, (data.training, data.held_out), strict=True):
             (rows / name).unlink(missing_ok=True)
-            if examples:
-                _write(rows / name, examples, encoder)
+            if part.questions:
+                _write(rows / name, part, encoder)
     except OSError as error:
         raise OutputError(
             f"cannot write {rows}: {error.strerror}; name another folder with --rows"
         ) from error
 
-    evaluates = bool(data.held_out.examples)
+    evaluates = bool(data.held_out.questions)
     fields = sft_fields(recipe, factory=factory, evaluates=evaluates)
     # Stock TRL encodes the rows by itself, and cuts nothing: they fit.
     fields |= {"max_length": None, "output_dir": str(recipe.output.dir) + "-ejected"}
@@ -109,10 +106,10 @@ def eject(recipe: Recipe, *, rows: Path, overwrite: bool = False) -> str:
     )
 
 
-def _write(path: Path, examples: Iterable[Example], encoder: Encoder) -> None:
+def _write(path: Path, part: Part, encoder: Encoder) -> None:
     """One JSON object a row, in training order."""
     with path.open("w", encoding="utf-8") as file:
-        for example in examples:
+        for example in part.examples:
             row = {
                 "prompt": encoder.messages(example.prompt),
                 "completion": [

@@ -18,11 +18,11 @@ import psutil
 from finqa_sft import __version__
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.plugins.manager import KINDS, Plugins
+from finqa_sft.preparation import PreparedData
 from finqa_sft.ranks import is_main, world_size
 from finqa_sft.recipe import Recipe
 from finqa_sft.signals import signal_of
 from finqa_sft.training.announce import Batches
-from finqa_sft.training.data import PreparedData
 from finqa_sft.training.folder import RunFolder
 from finqa_sft.training.templating import render
 
@@ -235,6 +235,7 @@ def data_record(data: PreparedData) -> dict[str, Any]:
         "held_out": data.held_out.summary,
         "read": dict(data.counts.read),
         "left_out": {reason: n for reason, n in data.counts.left_out.items() if n},
+        "cleaned": {rule: n for rule, n in data.counts.cleaned.items() if n},
         "changed": {reason: n for reason, n in data.counts.changed.items() if n},
         "noticed": dict(data.counts.noticed),
         "places": data.counts.places,

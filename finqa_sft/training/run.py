@@ -57,6 +57,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         from trl.trainer.sft_trainer import SFTTrainer
 
         from finqa_sft.encoding import Encoder
+        from finqa_sft.preparation import prepare_data
         from finqa_sft.training import announce
         from finqa_sft.training.arguments import (
             require_batches,
@@ -71,7 +72,6 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             MetricsFile,
             ProgressReport,
         )
-        from finqa_sft.training.data import prepare_data
         from finqa_sft.training.finished import finish, is_finished
         from finqa_sft.training.record import RunRecord, identity, recipe_record
 
@@ -85,14 +85,14 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             refuse_other_run(checkpoint, identity(recipe, data))
 
         # Before the model: under ZeRO-3, DeepSpeed takes part in its loading from here on.
-        evaluates = bool(data.held_out.rows)
+        evaluates = bool(data.held_out.questions)
         with trainer_section_blamed():
             args = SFTConfig(**sft_fields(recipe, factory=factory, evaluates=evaluates))
             require_possible(args)
         collator = parts.build(recipe.collator, tokenizer)
-        train_dataset = collator.arrange(data.training.dataset())
-        eval_dataset = collator.arrange(data.held_out.dataset()) if evaluates else None
-        require_batches(args, training=len(train_dataset), held_out=len(data.held_out.rows))
+        train_dataset = collator.arrange(data.training.rows)
+        eval_dataset = collator.arrange(data.held_out.rows) if evaluates else None
+        require_batches(args, training=len(train_dataset), held_out=len(data.held_out.questions))
         batches = announce.Batches.of(args, rows=len(train_dataset))
         announce.batches(console, batches)
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from finqa_sft.documents import Document, Question
 from finqa_sft.errors import DataError
+from finqa_sft.recipe.schema import SplitSection
 
 
 def document_groups(
@@ -101,3 +102,28 @@ def refuse_leaks(training: Sequence[Question], held_out: Sequence[Question]) -> 
             "them would be too good; take them out of one side, or hold documents out with "
             "data.split"
         )
+
+
+def divided(pool: Sequence[Question], split: SplitSection) -> tuple[list[Question], list[Question]]:
+    """Training and held-out questions, divided between documents.
+
+    Args:
+        pool: All questions; one that stands there several times is held out once.
+        split: What is held out.
+
+    Raises:
+        DataError: All questions belong to one group, which cannot be divided.
+    """
+    if not split.held_out:
+        return list(pool), []
+    groups = document_groups(pool, by=split.by)
+    if len(set(groups.values())) < 2:
+        raise DataError(
+            f"data.split.held_out is {split.held_out}, but all questions belong to one "
+            f"{split.by}: nothing could be held out without its twin in training; set "
+            "data.split.held_out=0 or name other files under evaluation.sources"
+        )
+    chosen = held_out_groups(groups.values(), share=split.held_out, seed=split.seed)
+    training = [q for q in pool if groups[q.document.id] not in chosen]
+    held_out = {id(q): q for q in pool if groups[q.document.id] in chosen}
+    return training, list(held_out.values())

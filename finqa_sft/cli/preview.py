@@ -1,0 +1,132 @@
+"""`finqa-sft preview RECIPE [--rows N] [--document ID] [--html FILE] [key.path=value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from finqa_sft.cli.common import add_recipe_arguments, load_recipe, positive
+from finqa_sft.errors import DataError, OutputError
+from finqa_sft.models.quiet import quiet_libraries
+from finqa_sft.preparation import Example, PreparedData
+from finqa_sft.preparation.prepare import prepared_recipe
+from finqa_sft.preparation.report import (
+    LEARNT_IS,
+    count_lines,
+    fate_lines,
+    is_coloured,
+    length_bars,
+    omitted_text,
+    row_text,
+    row_title,
+)
+from finqa_sft.recipe import Recipe
+from finqa_sft.wording import did_you_mean
+
+ROWS = 3
+HTML_WIDTH = 110
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    add_recipe_arguments(parser)
+    parser.add_argument(
+        "--rows", type=positive, metavar="N", help=f"how many rows to show; {ROWS} if left out"
+    )
+    parser.add_argument("--document", metavar="ID", help="show the rows of this document alone")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with colours instead"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show rows as the model will read them, and what became of all of them."""
+    recipe, _ = load_recipe(arguments)
+    if arguments.html and not arguments.html.parent.is_dir():
+        raise OutputError(f"{arguments.html}: no such folder; name a file in one that exists")
+    quiet_libraries()
+    prepared = prepared_recipe(recipe)
+    examples = _chosen(prepared.data, rows=arguments.rows, document=arguments.document)
+    console = Console()
+    if arguments.html:
+        console = Console(record=True, file=io.StringIO(), width=HTML_WIDTH, force_terminal=True)
+    coloured = is_coloured(console)
+    console.print(f"{recipe.name}: what is learnt {LEARNT_IS[coloured]}", markup=False)
+    for example in examples:
+        console.print()
+        console.print(row_title(example))
+        console.print(row_text(example, prepared.encoder, coloured=coloured))
+        if example.left_out:
+            console.print(Text("left out of the document:", "bold"))
+            console.print(omitted_text(example))
+    console.print()
+    for line in _footer(recipe, prepared.data):
+        console.print(line)
+    if arguments.html:
+        try:
+            console.save_html(str(arguments.html), inline_styles=True)
+        except OSError as error:
+            raise OutputError(f"cannot write {arguments.html}: {error.strerror}") from error
+        print(f"written: {arguments.html}")
+    return 0
+
+
+def _chosen(data: PreparedData, *, rows: int | None, document: str | None) -> Iterator[Example]:
+    """The rows to show.
+
+    Raises:
+        DataError: There is no such document, or it was left out.
+    """
+    if document is None:
+        yield from (data.training.example(i) for i in _spread(len(data.training), rows or ROWS))
+        return
+    found = False
+    for part in (data.training, data.held_out):
+        places = [i for i, q in enumerate(part.questions) if q.document.id == document]
+        found = found or bool(places)
+        yield from map(part.example, places[:rows])
+    if found:
+        return
+    parts = (data.training, data.held_out)
+    dropped = [one for part in parts for one in part.dropped]
+    if reasons := {one.reason for one in dropped if one.question.document.id == document}:
+        said = "; ".join(sorted(reasons))
+        raise DataError(f"all questions of document {document!r} are left out: {said}")
+    known = {question.document.id for part in parts for question in part.questions}
+    hint = did_you_mean(document, known) or f"the first is {min(known)!r}"
+    raise DataError(f"no document {document!r} in the data; {hint}")
+
+
+def _spread(rows: int, wanted: int) -> Iterator[int]:
+    """Places of so many rows, from the first on at equal distances."""
+    count = min(rows, wanted)
+    return (i * rows // count for i in range(count))
+
+
+def _footer(recipe: Recipe, data: PreparedData) -> Iterator[Text]:
+    """Counts of both sides, lengths, fates, and what cleaning changed."""
+
+    def line(word: str, text: str) -> Text:
+        return Text.assemble((f"{word:<12}", "bold"), text)
+
+    for name, part in (("training", data.training), ("held out", data.held_out)):
+        s = part.summary
+        if not (s["questions"] or part.dropped):
+            continue
+        yield line(
+            name,
+            f"{s['questions']} questions on {s['documents']} documents, {s['tokens']} tokens, "
+            f"{s['supervised_share']:.1%} supervised",
+        )
+        for fate in fate_lines(part):
+            yield line("", fate)
+    yield line("row lengths", f"of training, up to formatter.max_length {recipe.max_length}")
+    for bar in length_bars(data.training, max_length=recipe.max_length):
+        yield line("", bar)
+    for word, text in count_lines(data.counts):
+        yield line(word, text)

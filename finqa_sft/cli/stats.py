@@ -1,0 +1,64 @@
+"""`finqa-sft stats RECIPE [--json] [key.path=value ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from finqa_sft.cli.common import add_recipe_arguments, load_recipe, print_rows
+from finqa_sft.models.quiet import quiet_libraries
+from finqa_sft.preparation.prepare import prepared_recipe
+from finqa_sft.preparation.statistics import data_statistics
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this verb's arguments."""
+    add_recipe_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what the data is like in numbers."""
+    recipe, _ = load_recipe(arguments)
+    quiet_libraries()
+    prepared = prepared_recipe(recipe)
+    numbers = data_statistics(prepared.data, encoder=prepared.encoder, formatter=prepared.formatter)
+    if arguments.json:
+        print(json.dumps(numbers, indent=2, ensure_ascii=False))
+        return 0
+    print_rows(_rows(numbers))
+    return 0
+
+
+def _rows(numbers: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The numbers as a table: a side a column."""
+    sides = [name for name in ("training", "held_out") if numbers[name]["questions"]]
+
+    def row(what: str, *keys: str, form: str = "{:,}") -> tuple[str, ...]:
+        found = []
+        for side in sides:
+            value: Any = numbers[side]
+            for key in keys:
+                value = value[key]
+            found.append(form.format(value))
+        return (what, *found)
+
+    yield ("", *(side.replace("_", " ") for side in sides))
+    yield row("documents", "documents")
+    yield row("questions", "questions")
+    yield row("questions a document, mean", "questions_a_document", "mean", form="{:.1f}")
+    yield row("questions a document, max", "questions_a_document", "max")
+    for part in ("row", "document", "question", "completion"):
+        for quantile in ("p50", "p95", "max"):
+            yield row(f"tokens of a {part}, {quantile}", "lengths", part, quantile)
+    yield row("supervised share", "supervised_share", form="{:.1%}")
+    yield row("tokens an epoch, one row a question", "tokens_an_epoch", "one_row_a_question")
+    yield row("tokens an epoch, one row a document", "tokens_an_epoch", "one_row_a_document")
+    yield row("ratio of the two", "tokens_an_epoch", "ratio", form="{:.2f}")
+    for fate in dict.fromkeys(fate for side in sides for fate in numbers[side]["fates"]):
+        yield (fate, *(f"{numbers[side]['fates'].get(fate, 0):,}" for side in sides))
+    for what in ("left_out", "cleaned", "changed", "noticed"):
+        for reason, n in numbers[what].items():
+            yield (f"{what.replace('_', ' ')}: {reason}", f"{n:,}")

@@ -1,0 +1,125 @@
+"""How values are written: numbers, and the scale that a number counts in."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Literal, TypeAlias, cast
+
+from finqa_sft.documents import SCALES, Question, Scale
+
+Value: TypeAlias = Literal["executed", "written"]
+"""Where a value comes from: from its program, or from the analyst."""
+
+ScalePlace: TypeAlias = Literal["separate", "inside"]
+"""Where a scale stands: on a line of its own, or in the answer."""
+
+NO_SCALE = "none"
+"""Stands for no scale where an answer looks as if it had one: `1.6%` under `scale: none`."""
+
+_WORDS = "|".join(filter(None, SCALES))
+_STATED = re.compile(rf"(?:({_WORDS})s?|{NO_SCALE}|(%))(?!\w)", re.IGNORECASE)
+_LINE = re.compile(r"scale\s*:(.*)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\d.])(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
+
+
+def taught_value(question: Question, *, value: Value) -> str:
+    """The answer as a value, on one line.
+
+    A number that its program gives as a fraction, and the analyst in percent, is taught in percent
+    where that is the question's scale: 0.09111 becomes 9.111, not "0.09111 percent".
+    """
+    executed = question.executed_answer
+    if value == "written" or executed is None or isinstance(executed, str):
+        text = executed if value == "executed" and isinstance(executed, str) else question.answer
+        return " ".join(text.split())
+    number = Decimal(repr(executed))
+    if question.scale == "percent" and _is_fraction(number, question.answer):
+        number = number.scaleb(2)
+    return decimal_text(number)
+
+
+def on_one_line(program: str) -> str:
+    """A program without line breaks; the spaces in its row labels stay."""
+    return " ".join(filter(None, map(str.strip, program.splitlines())))
+
+
+def number_text(number: float) -> str:
+    """A number in plain decimal notation, as few digits as give it back: 407, 0.34719, -2.4."""
+    return decimal_text(Decimal(repr(number)))
+
+
+def decimal_text(number: Decimal) -> str:
+    """The same of a decimal number."""
+    text = f"{number:f}"
+    if "." in text:
+        text = text.rstrip("0").removesuffix(".")
+    return text if text != "-0" else "0"
+
+
+def numbers_in(text: str) -> list[Decimal]:
+    """The numbers in a text, without their signs: 5829 in "$ 5,829", twice 2 in "-2 ( 2 )"."""
+    return [Decimal(match[0].replace(",", "")) for match in _NUMBER.finditer(text)]
+
+
+def with_scale(text: str, scale: Scale, *, place: ScalePlace) -> tuple[str, str]:
+    """How an answer and its scale are written.
+
+    Inside, an answer that ends in its scale already says it once, and one that ends in another one
+    keeps its text and gets a line of its own, so that no scale is read that is not meant.
+
+    Returns:
+        The answer's line, and what the line of the scale says; empty where there is no such line.
+    """
+    if place == "separate":
+        return text, scale
+    value, said = _inside(text)
+    if said and said != scale:
+        return text, scale or NO_SCALE
+    if scale == "percent" and re.search(r"[\d)]$", value):
+        return f"{value}%", ""
+    return f"{value} {scale}".rstrip(), ""
+
+
+def split_scale(text: str, stated: str | None, *, place: ScalePlace) -> tuple[str, Scale]:
+    """The answer and the scale that `with_scale` was given, but for a scale that is said twice.
+
+    Args:
+        text: The answer's line.
+        stated: What the line of the scale says, or None where there is no such line.
+        place: Where scales stand.
+    """
+    found = _STATED.match(stated.strip()) if stated is not None else None
+    if found:
+        return text, "percent" if found[2] else cast(Scale, (found[1] or "").lower())
+    return _inside(text) if place == "inside" else (text, "")
+
+
+def scale_lines(stated: str) -> list[str]:
+    """The line of the scale, if there is one."""
+    return [f"scale: {stated}"] if stated else []
+
+
+def split_scale_line(text: str) -> tuple[str, str | None]:
+    """The first line of a text, and what the line of the scale under it says, if there is one."""
+    line, _, rest = text.partition("\n")
+    found = _LINE.match(rest.lstrip())
+    return line.strip(), found[1] if found else None
+
+
+def _inside(text: str) -> tuple[str, Scale]:
+    """An answer, parted from the scale that it ends in."""
+    if text.endswith("%"):
+        value = text.removesuffix("%").rstrip()
+        return (value, "percent") if value else (text, "")
+    words = text.rsplit(maxsplit=1)
+    scale = words[-1].lower().removesuffix("s") if len(words) == 2 else ""
+    return (words[0], cast(Scale, scale)) if scale and scale in SCALES else (text, "")
+
+
+def _is_fraction(executed: Decimal, answer: str) -> bool:
+    """Whether a result is nearer to the analyst's number if that is taken for percent."""
+    written = numbers_in(answer)
+    return bool(written) and abs(abs(executed).scaleb(2) - written[0]) < abs(
+        abs(executed) - written[0]
+    )

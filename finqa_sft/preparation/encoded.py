@@ -1,0 +1,225 @@
+"""Encoding all questions: in this process, or in several with the result kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import finqa_sft
+from finqa_sft.documents import Document, Question
+from finqa_sft.errors import DataError, FinqaSftError
+from finqa_sft.models.cache import cache_root
+from finqa_sft.preparation.pages import Page, PageEncoder, Row
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+    from transformers import PreTrainedTokenizerBase
+
+SECONDS_BETWEEN_REPORTS = 10.0
+
+FEW_QUESTIONS = 2000
+"""Up to so many are encoded in this process, in seconds, and not kept: starting others takes
+longer, and so does reading the cache's Arrow files."""
+
+_NO_DOCUMENT = Document(id="", blocks=())
+
+COLUMNS = {
+    "input_ids": "int32 list",
+    "labels": "int32 list",
+    "document": "string",
+    "question": "int64",
+    "reason": "string",
+    "prompt": "string",
+    "completion": "string",
+    "cut": "string",
+    "evidence_cut": "bool",
+    "taken_apart": "bool",
+}
+"""The columns of encoded questions, with their types.
+
+`input_ids` and `labels`: the row, empty where `reason` says why there is none. `question`: its
+index. `prompt` and `completion`: messages as JSON. `cut`: what is left out of the document, as
+JSON, empty where nothing is.
+"""
+
+
+def encode_questions(
+    questions: Sequence[Question],
+    encoder: PageEncoder,
+    *,
+    key: str | None,
+    processes: int,
+    say: Callable[[str], None] | None = None,
+) -> Dataset:
+    """Encode questions, those of a document together.
+
+    Args:
+        questions: The questions, each once.
+        encoder: Encodes the questions of a document.
+        key: What the rows depend on besides the questions; None where that cannot be told, so
+            that nothing is taken from the cache.
+        processes: Processes for more than `FEW_QUESTIONS`.
+        say: Is told every few seconds how far the work is.
+
+    Returns:
+        A row a question, in their order, with `COLUMNS`.
+    """
+    from datasets import Dataset
+
+    pages = _pages(questions)
+    if len(questions) <= FEW_QUESTIONS or key is None:
+        report = _Report(len(questions), say)
+        rows: list[Row] = []
+        for page in pages:
+            rows += encoder.page(page)
+            report.add(len(page))
+        rows.sort(key=lambda row: int(row["question"]))
+        return Dataset.from_list(rows, features=_features())
+    folder = cache_root() / "encoded"
+    say = say or (lambda text: None)
+    say(f"encoding {len(questions)} questions in {processes} processes, kept in {folder}")
+    with _library_errors(folder):
+        encoded = Dataset.from_generator(
+            encoder.rows,
+            features=_features(),
+            cache_dir=str(folder),
+            gen_kwargs={"pages": pages},
+            num_proc=processes if processes > 1 else None,
+            fingerprint=_fingerprint(pages, key),
+        )
+    order = sorted(range(len(encoded)), key=encoded["question"].__getitem__)
+    return encoded.select(order)
+
+
+def cache_key(
+    tokenizer: PreTrainedTokenizerBase, formatter: object, *settings: object
+) -> str | None:
+    """What rows depend on besides the questions, as one text.
+
+    Args:
+        tokenizer: Its vocabulary, rules and chat template count.
+        formatter: The source code of its package counts.
+        settings: Anything else that rows depend on.
+
+    Returns:
+        The text, or None where a source or the tokenizer's rules cannot be read.
+    """
+    if not tokenizer.is_fast:
+        return None
+    package = type(formatter).__module__.partition(".")[0]
+    code = [_source_hash(name) for name in sorted({package, finqa_sft.__name__})]
+    if None in code:
+        return None
+    rules = tokenizer.backend_tokenizer.to_str()
+    return repr(
+        (
+            code,
+            hashlib.sha256(rules.encode()).hexdigest(),
+            tokenizer.chat_template,
+            sorted(map(str, tokenizer.all_special_tokens)),
+            settings,
+        )
+    )
+
+
+def _source_hash(package: str) -> str | None:
+    """A hash of all Python files of a package; None where it has none."""
+    file = vars(sys.modules[package]).get("__file__")
+    if file is None:
+        return None
+    path = Path(file)
+    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    digest = hashlib.sha256()
+    for source in files:
+        digest.update(str(source.relative_to(path.parent)).encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
+def _pages(questions: Sequence[Question]) -> list[Page]:
+    by_document: dict[str, list[tuple[int, Question]]] = {}
+    for number, question in enumerate(questions):
+        by_document.setdefault(question.document.id, []).append((number, question))
+    return [tuple(page) for page in by_document.values()]
+
+
+def _fingerprint(pages: Sequence[Page], key: str) -> str:
+    digest = hashlib.sha256(key.encode())
+    for page in pages:
+        # The document once, and not with each of its questions.
+        digest.update(repr(page[0][1].document).encode())
+        for number, question in page:
+            alone = replace(question, document=_NO_DOCUMENT)
+            digest.update(repr((number, alone)).encode())
+    return digest.hexdigest()[:32]
+
+
+def _features() -> Features:
+    from datasets import Features, List, Value
+
+    def column(kind: str) -> Any:
+        value, _, is_list = kind.partition(" ")
+        return List(Value(value)) if is_list else Value(value)
+
+    return Features({name: column(kind) for name, kind in COLUMNS.items()})
+
+
+@contextmanager
+def _library_errors(folder: Path) -> Iterator[None]:
+    """Our own errors out of those that datasets wraps them in.
+
+    Raises:
+        DataError: The cache folder cannot be written.
+    """
+    from datasets.exceptions import DatasetGenerationError
+
+    # The tokenizers of forked processes would warn that they use one thread each.
+    threads = os.environ.get("TOKENIZERS_PARALLELISM")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    try:
+        yield
+    except DatasetGenerationError as error:
+        cause = error.__cause__
+        if isinstance(cause, FinqaSftError):
+            raise cause from None
+        if isinstance(cause, OSError):
+            raise _cannot_write(folder, cause) from error
+        raise
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    finally:
+        if threads is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = threads
+
+
+def _cannot_write(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot write {folder}: {error.strerror or error}; set FINQA_SFT_CACHE to a folder that "
+        "can be written and has room, or data.cache=false"
+    )
+
+
+class _Report:
+    """Says now and then how many questions are encoded."""
+
+    def __init__(self, total: int, say: Callable[[str], None] | None) -> None:
+        self._total = total
+        self._say = say
+        self._done = 0
+        self._said = time.monotonic()
+
+    def add(self, questions: int) -> None:
+        """Note further questions as done."""
+        self._done += questions
+        now = time.monotonic()
+        if self._say and now - self._said >= SECONDS_BETWEEN_REPORTS:
+            self._said = now
+            self._say(f"encoded {self._done} of {self._total} questions")
