@@ -350,6 +350,19 @@ def test_lengths_are_asked_for_a_few_times_only() -> None:
         assert len(calls) <= 12
 
 
+def test_a_question_that_gets_longer_by_a_marker_is_looked_at_again() -> None:
+    page = Document(id="page", blocks=tuple(Paragraph(f"Item {n}.") for n in range(4)))
+    first, second = (replace(SALES, id=name, document=page) for name in ("first", "second"))
+    tokens = {"first": [20, 10, 12, 9, 9], "second": [19, 11, 10, 9, 9]}
+
+    def length(question: Question, document: Document) -> int:
+        return tokens[question.id][4 - sum(t != MARKER for t in texts(document))]
+
+    found = fit_questions([first, second], length=length, max_length=10, keep_evidence=False)
+    [cut] = found.cuts
+    assert cut.paragraphs == 3
+
+
 def test_cutting_is_silent_and_alike_in_every_process() -> None:
     code = (
         "import logging, sys; logging.basicConfig(); sys.path.insert(0, 'tests')\n"
@@ -369,3 +382,9 @@ def test_cutting_is_silent_and_alike_in_every_process() -> None:
     ]
     assert runs[0].stdout == runs[1].stdout
     assert [run.stderr for run in runs] == ["", ""]
+
+
+def test_a_question_that_is_given_twice_is_shown_twice() -> None:
+    assert only(SALES, PENSION, SALES, room=130).questions == (SALES, PENSION, SALES)
+    large = replace(SALES, evidence=(Evidence(2),))
+    assert fitted(large, large, room=50).evidence_too_long == (large, large)

@@ -14,6 +14,7 @@ from finqa_sft.documents import SCALES, Document, Question, Scale, Table
 from finqa_sft.errors import DataError
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
+from finqa_sft.readers.tatqa import TatqaOptions, TatqaReader
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "finqa"
 STABLE = settings(deadline=None, derandomize=True, max_examples=300)
@@ -96,6 +97,24 @@ def test_the_program_is_executed_on_the_table() -> None:
     assert agreement(asked("9", 9.0, "table_sum(sales, none)")) is Agreement.SAME
     assert agreement(asked("8", 8.0, "table_sum(sales, none)")) is Agreement.PROGRAM
     assert agreement(asked("yes", "yes", "greater(4, 5)")) is Agreement.PROGRAM
+
+
+def test_an_executed_answer_may_be_what_the_program_computes_rounded() -> None:
+    assert agreement(asked("0.33", 0.33, "divide(1, 3)")) is Agreement.SAME
+    assert agreement(asked("33.33", 33.33, "divide(100, 3)", "percent")) is Agreement.SAME
+    assert agreement(asked("0.3333", 0.3333, "divide(1, 3)")) is Agreement.SAME
+    assert agreement(asked("0.3334", 0.3334, "divide(1, 3)")) is Agreement.PROGRAM
+    assert agreement(asked("0.34", 0.34, "divide(1, 3)")) is Agreement.PROGRAM
+    assert agreement(asked("0.01", 0.01, "divide(1, 70)")) is Agreement.PROGRAM
+
+
+def test_tatqas_labels_agree_with_the_programs_of_their_derivations() -> None:
+    path = DATA.parent / "tatqa" / "dev.json"
+    if not path.exists():
+        pytest.skip("needs shared/data/tatqa beside the checkout")
+    for question in TatqaReader(TatqaOptions(files=(path,))):
+        assert not isinstance(question, BadRow)
+        assert not agreement(question).disagrees, question
 
 
 def test_a_program_that_cannot_be_executed_is_left_out_of_account() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -218,7 +219,8 @@ def test_years_amounts_percentages_dates_and_identifiers_survive(
 )
 def test_repairs_add_nothing_but_marks(tokens: list[str], stripped: bool) -> None:
     def bare(text: str) -> str:
-        for mark in ("2019 2019", "201c", "201d", "2019s", "'s", '"', " "):
+        text = re.sub(r"(?<!\w)2019 2019(?!\w)", "", text)
+        for mark in ("201c", "201d", "2019s", "'s", '"', " "):
             text = text.replace(mark, "")
         return text
 

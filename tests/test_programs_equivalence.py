@@ -191,9 +191,9 @@ def test_what_is_no_program_cannot_be_compared_but_officially(text: str, message
 @pytest.mark.parametrize("first", ["add(5, 4)", "divide(5, 5)", "subtract(5, 5)", "exp(5, 4)"])
 def test_hostile_programs_end_at_once(first: str, step: str) -> None:
     program = ", ".join([first, *(step.format(index) for index in range(62))])
-    start = time.perf_counter()
+    start = time.process_time()
     assert equivalent_programs(f"{program}, greater(#62, 4)", f"{program}, greater(#62, 4)")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_the_period_of_the_field_is_no_identity() -> None:

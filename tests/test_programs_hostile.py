@@ -76,13 +76,13 @@ HOSTILE = {
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_ends_at_once(text: str, reading: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         READINGS[reading](HOSTILE[text])
         message = ""
     except ProgramError as error:
         message = str(error)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert len(message) < 400
     assert not (message and reading in ANSWERS)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from finqa_sft.documents import Evidence, Paragraph, Question, Table
 from finqa_sft.errors import DataError
+from finqa_sft.preparation.splits import document_groups
 from finqa_sft.readers.base import BadRow
 from finqa_sft.readers.financebench import FinancebenchOptions, FinancebenchReader
-from finqa_sft.training.splits import document_groups
 
 FREIGHT = {
     "evidence_text": "Freight, in thousands:\n| | 2019 | 2018 |\n|---|---|---|\n| Rail | 5 | 4 |",

@@ -15,12 +15,12 @@ from test_reader_columns import ROWS, one, problem, read, refusal, rows_of, writ
 
 from finqa_sft.documents import Document, Paragraph, Question
 from finqa_sft.errors import DataError
+from finqa_sft.preparation.splits import document_groups
 from finqa_sft.readers.columns import ColumnsOptions, ColumnsReader
 from finqa_sft.readers.convfinqa import ConvfinqaOptions, ConvfinqaReader
 from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
 from finqa_sft.readers.tatqa import TatqaOptions, TatqaReader
 from finqa_sft.readers.values import as_text
-from finqa_sft.training.splits import document_groups
 
 HEADER = "question,context,answer\n"
 

@@ -270,8 +270,8 @@ def test_a_minimal_recipe_is_filled_with_defaults(load: Callable[..., Recipe]) -
     assert str(recipe.formatter.component.provider) == "finqa_sft 0.1.0"
     assert recipe.max_length == 2048
     assert recipe.collator.name == "padded"
-    assert recipe.split.held_out == 0.0
-    assert recipe.bad_rows == "error"
+    assert recipe.data.split.held_out == 0.0
+    assert recipe.data.bad_rows == "error"
     assert recipe.output.dir == Path("runs/r")
     assert recipe.trainer == {}
     assert (recipe.evaluation_sources, recipe.callbacks, recipe.plugins) == ((), (), ())
@@ -317,8 +317,8 @@ notes:
     )
     assert recipe.evaluation_sources[0].options == FilesOptions(files=(Path("recipes/../dev.csv"),))
     assert recipe.callbacks[0].options == EveryOptions(every=5)
-    assert recipe.split.by == "company"
-    assert recipe.bad_rows == "skip"
+    assert recipe.data.split.by == "company"
+    assert recipe.data.bad_rows == "skip"
     assert recipe.max_length == 512
     assert recipe.output.dir == Path("recipes/../out")
     assert recipe.output.overwrite
@@ -642,7 +642,7 @@ def test_a_recipe_is_frozen(load: Callable[..., Recipe]) -> None:
     with pytest.raises(TypeError, match="does not support item assignment"):
         recipe.trainer["seed"] = 3  # type: ignore[index]
     with pytest.raises(ValidationError, match="frozen"):
-        recipe.split.seed = 3
+        recipe.data.split.seed = 3
 
 
 def test_building_a_component_hands_over_its_options(load: Callable[..., Recipe]) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from finqa_sft.documents import Document, Paragraph, Question
 from finqa_sft.errors import DataError
-from finqa_sft.training.splits import document_groups, held_out_groups, refuse_leaks
+from finqa_sft.preparation.splits import document_groups, held_out_groups, refuse_leaks
 
 
 def question(document: str, *, text: str | None = None, company: str | None = None) -> Question:

@@ -248,15 +248,19 @@ class _Page:
         With one part less, one of the questions does not fit.
         """
         # The longest stands for all, as the same text goes from each; whether it did is seen below.
-        waiting = sorted(group, key=lambda q: (-self._tokens(q, self._document), q.id, q.text))
+        # All are looked at again each time: with markers, less text may be more tokens.
+        longest_first = sorted(
+            group, key=lambda q: (-self._tokens(q, self._document), q.id, q.text)
+        )
+        unfit = longest_first
         count = 0
-        while waiting:
-            found = self._count_alone(waiting[0], order, above=count)
+        while unfit:
+            found = self._count_alone(unfit[0], order, above=count)
             if found is None:
                 return None
             count = found
             shown = self._without(order[:count])
-            waiting = [question for question in waiting if not self._fits(question, shown)]
+            unfit = [question for question in longest_first if not self._fits(question, shown)]
         return count
 
     def _count_alone(self, question: Question, order: Sequence[Part], *, above: int) -> int | None:

@@ -13,13 +13,13 @@ together, so that overlapping ones are found as the library finds them.
 *At a line break before an ASCII letter or a `|`* (paragraphs, and the rows of a markdown table),
 for pre-tokenizers that are known to the letter:
 
-- GPT-2's pattern (`GPT2`), alone or after `Digits`: the cut is right before the last line break, so
+- GPT-2's pattern, alone or after `Digits`: the cut is right before the last line break, so
   s[p] = "\n" and s[p+1] is no white space. White space that ends at p is one piece of its own in
   the whole, since `\s+(?!\S)` gives back exactly the last character, s[p]; at the end of the left
   part `\s+(?!\S)` takes the same characters. All other alternatives stop at a line break. None
   looks back, so the right part begins as it does in the whole. `Digits` splits off digits before
   that; s[p] and s[p+1] are none, so they stay in one piece, for which the same holds.
-- The patterns of Llama 3, Qwen2, o200k and Tekken (`LINES_END`): the cut is right after the line
+- The patterns of Llama 3, Qwen2, o200k and Tekken: the cut is right after the line
   break, s[p-1] = "\n". Only three of their alternatives take a line break. `[\r\n]*` (and
   `[\r\n/]*`) after punctuation, and `\s*[\r\n]+`, take all that follow and end at p, in the whole
   as in the left part: s[p] is neither a line break nor "/". `\s+` is tried after `\s*[\r\n]+`,
@@ -73,8 +73,8 @@ O200K = (
 TEKKEN = rf"{_CASED[0]}|{_CASED[1]}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPACES}"
 """The `Split` pattern in the tokenizer.json of Mistral NeMo (Tekken)."""
 
-LINES_END = frozenset({LLAMA3, QWEN2, O200K, TEKKEN})
-"""Patterns that take all line breaks which follow each other into one piece."""
+SPLITS = {GPT2: "before", **dict.fromkeys((LLAMA3, QWEN2, O200K, TEKKEN), "after")}
+"""Known `Split` patterns, and on which side of a line break their texts can be cut."""
 
 LINE = r"\n(?=[A-Za-z|])"
 """A line break before which (GPT-2) or after which (the others) a text can be cut."""
@@ -158,8 +158,8 @@ def _known(pre_tokenizer: dict[str, Any]) -> str:
                 },
                 last,
             ],
-        } if pattern in LINES_END:
-            return "after" if _is_byte_level(last, use_regex=False) else ""
+        } if pattern in SPLITS:
+            return SPLITS[pattern] if _is_byte_level(last, use_regex=False) else ""
         case _:
             return "before" if _is_byte_level(pre_tokenizer, use_regex=True) else ""
 

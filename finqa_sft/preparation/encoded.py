@@ -81,7 +81,9 @@ def encode_questions(
             rows += encoder.page(page)
             report.add(len(page))
         rows.sort(key=lambda row: int(row["question"]))
-        return Dataset.from_list(rows, features=_features())
+        # By columns, as a list without rows would have none.
+        columns = {name: [row[name] for row in rows] for name in COLUMNS}
+        return Dataset.from_dict(columns, features=_features())
     folder = cache_root() / "encoded"
     say = say or (lambda text: None)
     say(f"encoding {len(questions)} questions in {processes} processes, kept in {folder}")

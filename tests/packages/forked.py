@@ -20,7 +20,7 @@ HEAVY = (
     "deepspeed",
     "peft.tuners.lora.bnb",
     "finqa_sft.cli.train",
-    "finqa_sft.training.data",
+    "finqa_sft.preparation.prepare",
     "finqa_sft.training.record",
     "transformers.models.llama.modeling_llama",
     "trl.trainer.sft_trainer",

@@ -13,18 +13,18 @@ from transformers import AutoTokenizer
 from finqa_sft.encoding import IGNORED, EncodedRow, Encoder
 from finqa_sft.errors import DataError
 from finqa_sft.plugins.manager import Plugins
-from finqa_sft.recipe import load_recipe
-from finqa_sft.training import announce
-from finqa_sft.training import data as preparation
-from finqa_sft.training.data import (
+from finqa_sft.preparation import PreparedData, encoded, prepare_data
+from finqa_sft.preparation.counts import (
+    DOCUMENT_CUT,
     NO_DOCUMENT,
+    SEVERAL_CUTS,
     STANDS_TWICE,
     TAKEN_APART,
     TOO_LONG,
     TWO_ANSWERS,
-    PreparedData,
-    prepare_data,
 )
+from finqa_sft.recipe import load_recipe
+from finqa_sft.training import announce
 
 HEAD = "formatter:\n  name: answer\n  system: Answer.\n  max_length: 2048\ndata:\n"
 OWN = HEAD + "  sources:\n    - reader: columns\n      files: own.csv\n"
@@ -157,11 +157,16 @@ def test_no_row_is_longer_than_allowed_and_every_answer_is_whole(
     for long, short in zip(free.training.rows, tight.training.rows, strict=True):
         answers = [[i for i in row["labels"] if i != IGNORED] for row in (long, short)]
         assert answers[0] == answers[1]
-    assert tight.counts.changed["document cut to formatter.max_length"] == 20
+    assert tight.counts.changed[DOCUMENT_CUT] == 20
     assert tight.counts.changed["paragraph left out"] > 20
-    for examples in by_document(tight).values():
-        shown = {e.prompt[1]["content"].rpartition("\n\nQuestion:")[0] for e in examples}
-        assert len(shown) == 1, "the questions of a document share one cut"
+    shown = [
+        {e.prompt[1]["content"].rpartition("\n\nQuestion:")[0] for e in examples}
+        for examples in by_document(tight).values()
+    ]
+    assert sum(map(len, shown)) < len(tight.training.rows) / 2, "questions share what they read"
+    several = sum(len(cuts) > 1 for cuts in shown)
+    assert several == tight.counts.changed[SEVERAL_CUTS]
+    assert several < len(shown)
 
 
 def by_document(data: PreparedData) -> dict[str, list]:  # type: ignore[type-arg]
@@ -260,7 +265,7 @@ def test_many_reasons_are_not_all_printed(tmp_path: Path, encoder: Encoder) -> N
 def test_long_preparation_says_how_far_it_is(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparation, "SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(encoded, "SECONDS_BETWEEN_REPORTS", 0.0)
     write_csv(tmp_path / "own.csv", [(f"q{i}", f"page {i // 2}", "1") for i in range(6)])
     said: list[str] = []
     prepared(tmp_path, OWN, encoder, say=said.append)
@@ -294,7 +299,7 @@ def test_a_long_context_is_shortened_and_not_lost(tmp_path: Path, encoder: Encod
     write_csv(tmp_path / "own.csv", [("What was item 5?", lines, "15")])
     data = prepared(tmp_path, OWN, encoder, "formatter.max_length=200")
     assert data.training.summary["longest"] <= 200
-    assert "Item 5 was 15." in data.training.examples[0].prompt[1]["content"]
+    assert "Item 5 was 15." in data.training.example(0).prompt[1]["content"]
     assert data.counts.changed["paragraph shortened"] == 1
 
 
