@@ -105,7 +105,8 @@ def test_an_executed_answer_may_be_what_the_program_computes_rounded() -> None:
     assert agreement(asked("0.3333", 0.3333, "divide(1, 3)")) is Agreement.SAME
     assert agreement(asked("0.3334", 0.3334, "divide(1, 3)")) is Agreement.PROGRAM
     assert agreement(asked("0.34", 0.34, "divide(1, 3)")) is Agreement.PROGRAM
-    assert agreement(asked("0.01", 0.01, "divide(1, 70)")) is Agreement.PROGRAM
+    assert agreement(asked("0.01", 0.01, "divide(1, 70)")) is Agreement.SAME
+    assert agreement(asked("0", 0.0, "divide(1, 300)")) is Agreement.PROGRAM
 
 
 def test_tatqas_labels_agree_with_the_programs_of_their_derivations() -> None:

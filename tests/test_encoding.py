@@ -159,6 +159,16 @@ def test_special_tokens_that_no_attribute_names_are_control_tokens(
     assert encoder.taken_apart(messages) == [{"role": "user", "content": "<think> ~ < < s> < s>"}]
 
 
+def test_an_end_that_generation_does_not_stop_at_is_followed_by_eos(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    tokenizer.add_tokens(["<eot>"])
+    tokenizer.chat_template = NO_END.replace("['content'] }}", "['content'] }}<eot>")
+    encoder = Encoder(tokenizer)
+    assert encoder.appends_eos
+    assert encoder.marked(encoder.encode(PROMPT, COMPLETION)).endswith("⟦add(5, 0)<eot><|end|>⟧")
+
+
 def test_a_completion_is_one_message(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(DataError) as error:
         Encoder(tokenizer).encode(PROMPT, [*COMPLETION, *COMPLETION])

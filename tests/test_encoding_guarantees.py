@@ -242,8 +242,8 @@ def test_an_empty_thought_of_the_generation_prompt_alone_stands_in_rows_too(thou
 def test_an_end_that_is_no_token_of_the_tokenizer_is_refused() -> None:
     assert refusal(CHATML, "llama3") == (
         "the chat template ends an answer with '<|im_end|>\\n', of which '<|im_end|>' is no "
-        "special token of the tokenizer: it would be learnt as text; set model.chat_template to a "
-        "template that was written for this tokenizer"
+        "token of its own in the tokenizer: it would be learnt as text; set model.chat_template to "
+        "a template that was written for this tokenizer"
     )
 
 

@@ -47,6 +47,7 @@ SYMBOLS = {name: sympy.Symbol(f"x{name}") for name in ("2", "3", "5")}
         ),
         ("add(5, 4)", "divide(5, 5), add(5, 4), exp(#1, #0)"),
         ("divide(5, 5)", "subtract(5, 5), exp(4, #0)"),
+        ("divide(5, 5)", "divide(4, 4), exp(#0, 5)"),
         ("multiply(5, 5)", "divide(5, 5), add(#0, #0), exp(5, #1)"),
         ("exp(5, 4)", "divide(4, 4), multiply(4, #0), exp(5, #1)"),
         ("greater(5, 4)", "add(5, 5), add(4, 4), greater(#0, #1)"),

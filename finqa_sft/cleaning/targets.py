@@ -231,8 +231,8 @@ def _close(written: Written, factor: float, executed: float) -> bool:
 def _is_computed(executed: float | str, computed: float | str) -> bool:
     """Whether an executed answer is what the program computes, or is that rounded.
 
-    TAT-QA's are rounded to two digits behind the point, FinQA's to five. A rounded one still has
-    to be near what is computed: 0.01 does not stand for 0.0143.
+    TAT-QA's are rounded to two digits behind the point, FinQA's to five; 0 is not taken for a
+    rounded number.
     """
     if isinstance(executed, str) or isinstance(computed, str):
         return executed == computed
@@ -240,4 +240,4 @@ def _is_computed(executed: float | str, computed: float | str) -> bool:
     if off <= 2 * _COMPUTED + 1e-6 * abs(computed):
         return True
     decimals = max(2, len(plain_number(executed).partition(".")[2]))
-    return off <= 0.5001 * 10.0**-decimals and off <= _CLOSE_DIGIT * abs(computed)
+    return executed != 0 and off <= 0.5001 * 10.0**-decimals

@@ -278,11 +278,12 @@ class ChatTemplate:
     def _turn(self) -> Turn:
         """What stands around an answer: white space before, and the end of the turn after it."""
         gap, _, end = self._rest(_ANSWER).partition(_ANSWER["content"])
-        left_over = re.sub(any_of(self.stop_tokens), "", end)
+        tokens = {*self.stop_tokens, *self._tokenizer.get_added_vocab()}
+        left_over = re.sub(any_of(tokens), "", end)
         if left_over.strip():
             raise ModelError(
                 f"the chat template ends an answer with {end!r}, of which {left_over.strip()!r} "
-                "is no special token of the tokenizer: it would be learnt as text; set "
+                "is no token of its own in the tokenizer: it would be learnt as text; set "
                 "model.chat_template to a template that was written for this tokenizer"
             )
         return Turn(gap, end)

@@ -55,9 +55,9 @@ def symbol(name: str) -> Value:
 def combined(op: str, left: Value, right: Value) -> Value:
     """The formula `left op right`.
 
-    Powers with a constant whole number as exponent are multiplications. Any other power is a symbol
-    of its own, named by base and exponent: (a^b)^(1/b) is not a. So are formulas without values,
-    named by operator and operands.
+    Powers with a constant whole number as exponent are multiplications, and those of 1 are 1. Any
+    other power is a symbol of its own, named by base and exponent: (a^b)^(1/b) is not a, nor is
+    a^b a^c known as a^(b + c). So are formulas without values, named by operator and operands.
     """
     if left.at is None or right.at is None:
         return _opaque(op, left, right)
@@ -111,6 +111,8 @@ def _inverses(values: tuple[int, ...]) -> tuple[int, ...]:
 
 def _power(base: Value, exponent: Value) -> Value:
     assert base.at is not None
+    if base.at == (1,) * POINTS:
+        return base
     count = _whole_number(exponent)
     if count is None:
         return symbol(f"power {_digest(base.key, exponent.key)}")

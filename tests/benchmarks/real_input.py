@@ -118,7 +118,7 @@ def answer(folder: Path, *, max_length: int) -> list[dict[str, Any]]:
     from finqa_sft.documents import Document
     from finqa_sft.encoding import Encoder
     from finqa_sft.errors import ProgramError
-    from finqa_sft.formatters.budget import fit_document
+    from finqa_sft.budget import fit_question
     from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
     from finqa_sft.readers.base import BadRow
     from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
