@@ -90,11 +90,15 @@ class Turn:
         question: The question as asked.
         answer: The answer as a person wrote it.
         program: The program that computes the answer, where there is one.
+        executed_answer: What the program computes, as in `Question`.
+        scale: The unit that `answer` counts in.
     """
 
     question: str
     answer: str
     program: str | None = None
+    executed_answer: float | str | None = None
+    scale: Scale = ""
 
 
 @dataclass(frozen=True, slots=True)

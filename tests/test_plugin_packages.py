@@ -333,7 +333,7 @@ def test_no_plugins_or_some_can_be_asked_for(broken: Environment, tmp_path: Path
         "ledger-misspelt 0.5, ledger-notes 1.4.0"
     )
     assert said.status == 2
-    assert f"no formatter 'boxed'; there are answer, program; {left_out}\n" in said.err
+    assert f"no formatter 'boxed'; there are answer, program, steps; {left_out}\n" in said.err
     only = {"FINQA_SFT_PLUGINS": "Ledger.Notes", "FINQA_SFT_STRICT_PLUGINS": "1"}
     assert broken.run("check", "small.yaml", cwd=tmp_path, **only) == Said(
         0, "small.yaml: no problems; qlora with notes, boxed, padded\n", ""

@@ -82,7 +82,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones(alone: Plugins) -> None
     with pytest.raises(PluginError) as error:
         alone.find("formatters", "programm")
     assert str(error.value) == (
-        "no formatter 'programm'; there are answer, program; did you mean program?"
+        "no formatter 'programm'; there are answer, program, steps; did you mean program?"
     )
 
 

@@ -91,7 +91,8 @@ class Cleaner:
 
     def _turn(self, turn: Turn, page: Page) -> Turn:
         """An earlier turn, cleaned; it is entered in the account as a question, where it is one."""
-        return Turn(
+        return replace(
+            turn,
             question=self._texts.result(turn.question, stripped=page.stripped),
             answer=self._texts.result(turn.answer, stripped=page.stripped, kind="value"),
             program=_renamed(turn.program, page),

@@ -11,9 +11,11 @@ from finqa_sft.formatters.chat import ChatFormatter, ChatOptions, generated_text
 from finqa_sft.formatters.values import (
     Value,
     on_one_line,
+    result_scale,
     scale_lines,
     split_scale,
     split_scale_line,
+    stated_scale,
     taught_value,
     with_scale,
 )
@@ -24,9 +26,9 @@ SYSTEM = (
     "written op(a, b) and joined by a comma and a space; #0 is the result of the first step, #1 of "
     "the second. Operators: add, subtract, multiply, divide, exp, greater; table_max, table_min, "
     "table_sum, table_average take a row label and none. Where nothing has to be computed, give "
-    "the value alone, and its scale, if it is in one, on the next line, as in scale: million."
+    "the value alone. Where the result is in a scale, say so on the next line, as in "
+    "scale: million."
 )
-_INSIDE = SYSTEM.replace("on the next line, as in scale: million", "too, as in 12.5 million or 4%")
 _CITING = " Before all that cite what it rests on, a line each, as in evidence: Net sales."
 
 _VALUE = re.compile(r"answer\s*:\s*(?=\S)", re.IGNORECASE)
@@ -43,7 +45,8 @@ class ProgramOptions(ChatOptions):
 class ProgramFormatter(ChatFormatter):
     """Teaches FinQA's flat program, and a bare value where a question has no program.
 
-    A value states its scale. A program states none: it computes in the unit of the page.
+    Both are followed by the scale that the result counts in, if it counts in one. Of a program that
+    computes a fraction that is none, even if the analyst wrote it in percent.
     """
 
     def __init__(self, options: ProgramOptions | None = None) -> None:
@@ -51,15 +54,14 @@ class ProgramFormatter(ChatFormatter):
         super().__init__(options or ProgramOptions())
 
     def _instruction(self) -> str:
-        """The language of the programs, and where the scale of a value stands."""
-        text = SYSTEM if self._options.scale == "separate" else _INSIDE
-        return text if self._options.evidence == "none" else text + _CITING
+        """The language of the programs."""
+        return SYSTEM if self._options.evidence == "none" else SYSTEM + _CITING
 
     def _written(self, question: Question) -> str:
         """What is cited, and the program as written, or the value."""
         options = self._options
         if question.program:
-            line, stated = on_one_line(question.program), ""
+            line, stated = on_one_line(question.program), str(result_scale(question))
         else:
             value = taught_value(question, value=options.value)
             line, stated = with_scale(value, question.scale, place=options.scale)
@@ -73,7 +75,8 @@ class ProgramFormatter(ChatFormatter):
         cited, rest = self._without_evidence(text)
         line, stated = split_scale_line(rest)
         if _is_program(line):
-            return Prediction(text=text, program=line, evidence=cited)
+            scale = stated_scale(stated) or ""
+            return Prediction(text=text, program=line, scale=scale, evidence=cited)
         line = _VALUE.sub("", line, count=1) if _VALUE.match(line) else line
         answer, scale = split_scale(line, stated, place=self._options.scale)
         return Prediction(text=text, answer=answer or None, scale=scale, evidence=cited)

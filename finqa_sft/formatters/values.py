@@ -34,9 +34,12 @@ def taught_value(question: Question, *, value: Value) -> str:
         text = executed if value == "executed" and isinstance(executed, str) else question.answer
         return " ".join(text.split())
     number = Decimal(repr(executed))
-    if question.scale == "percent" and _is_fraction(number, question.answer):
-        number = number.scaleb(2)
-    return decimal_text(number)
+    return decimal_text(number.scaleb(2) if _is_fraction_of_percent(question) else number)
+
+
+def result_scale(question: Question) -> Scale:
+    """The scale that the executed answer counts in: none where it is a fraction."""
+    return "" if _is_fraction_of_percent(question) else question.scale
 
 
 def on_one_line(program: str) -> str:
@@ -89,10 +92,18 @@ def split_scale(text: str, stated: str | None, *, place: ScalePlace) -> tuple[st
         stated: What the line of the scale says, or None where there is no such line.
         place: Where scales stand.
     """
-    found = _STATED.match(stated.strip()) if stated is not None else None
-    if found:
-        return text, "percent" if found[2] else cast(Scale, (found[1] or "").lower())
+    scale = stated_scale(stated)
+    if scale is not None:
+        return text, scale
     return _inside(text) if place == "inside" else (text, "")
+
+
+def stated_scale(stated: str | None) -> Scale | None:
+    """The scale that a line names, `none` being one without a name; None where it names none."""
+    found = _STATED.match(stated.strip()) if stated is not None else None
+    if found is None:
+        return None
+    return "percent" if found[2] else cast(Scale, (found[1] or "").lower())
 
 
 def scale_lines(stated: str) -> list[str]:
@@ -117,9 +128,10 @@ def _inside(text: str) -> tuple[str, Scale]:
     return (words[0], cast(Scale, scale)) if scale and scale in SCALES else (text, "")
 
 
-def _is_fraction(executed: Decimal, answer: str) -> bool:
-    """Whether a result is nearer to the analyst's number if that is taken for percent."""
-    written = numbers_in(answer)
-    return bool(written) and abs(abs(executed).scaleb(2) - written[0]) < abs(
-        abs(executed) - written[0]
-    )
+def _is_fraction_of_percent(question: Question) -> bool:
+    """Whether the scale is percent and the result nearer to the answer if taken for a fraction."""
+    executed, written = question.executed_answer, numbers_in(question.answer)
+    if question.scale != "percent" or not isinstance(executed, float | int) or not written:
+        return False
+    number = abs(Decimal(repr(executed)))
+    return abs(number.scaleb(2) - written[0]) < abs(number - written[0])

@@ -180,7 +180,7 @@ def _named_rows(path: Path, text: JsonText, split: str | None) -> Iterator[objec
 def _conversation(row: Row, *, source: str) -> list[Question]:
     id = required_text(row, "id")
     layout = _CLEANED if _CLEANED.section in row else _OFFICIAL
-    turns, executed = _turns(row, layout)
+    turns = _turns(row, layout)
     blocks = _cleaned_blocks(row) if layout is _CLEANED else _official_blocks(row)
     document = page_document(row, blocks, question_id=_PREFIX.sub("", id) or id)
     return [
@@ -190,16 +190,16 @@ def _conversation(row: Row, *, source: str) -> list[Question]:
             document=document,
             answer=turn.answer,
             program=turn.program,
-            executed_answer=value,
+            executed_answer=turn.executed_answer,
             history=tuple(turns[:index]),
             source=source,
         )
-        for index, (turn, value) in enumerate(zip(turns, executed, strict=True))
+        for index, turn in enumerate(turns)
     ]
 
 
-def _turns(row: Row, layout: _Layout) -> tuple[list[Turn], list[float | str]]:
-    """The turns of a conversation, and what each one's program computes."""
+def _turns(row: Row, layout: _Layout) -> list[Turn]:
+    """The turns of a conversation."""
     section = required_object(row, layout.section)
 
     def entries(key: str, *, length: int | None = None) -> list[object]:
@@ -220,7 +220,6 @@ def _turns(row: Row, layout: _Layout) -> tuple[list[Turn], list[float | str]]:
     results = entries(layout.executed, length=len(questions))
     answers = entries(layout.answers, length=len(questions)) if layout.answers else results
     turns: list[Turn] = []
-    executed: list[float | str] = []
     for index, question in enumerate(questions):
 
         def field(key: str, index: int = index) -> str:
@@ -234,9 +233,10 @@ def _turns(row: Row, layout: _Layout) -> tuple[list[Turn], list[float | str]]:
         answer_field = field(layout.answers or layout.executed)
         answer = text if program is None else filled_text(answers[index], field=answer_field)
         question_text = filled_text(question, field=field(layout.questions))
-        turns.append(Turn(question=question_text, answer=answer, program=program))
-        executed.append(value)
-    return turns, executed
+        turns.append(
+            Turn(question=question_text, answer=answer, program=program, executed_answer=value)
+        )
+    return turns
 
 
 def _executed_answer(value: object, *, field: str) -> float | str:

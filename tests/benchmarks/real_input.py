@@ -115,10 +115,10 @@ def answer(folder: Path, *, max_length: int) -> list[dict[str, Any]]:
     from transformers import AutoTokenizer
 
     from finqa_sft import programs
+    from finqa_sft.budget import fit_question
     from finqa_sft.documents import Document
     from finqa_sft.encoding import Encoder
     from finqa_sft.errors import ProgramError
-    from finqa_sft.budget import fit_question
     from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
     from finqa_sft.readers.base import BadRow
     from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
@@ -135,12 +135,11 @@ def answer(folder: Path, *, max_length: int) -> list[dict[str, Any]]:
         if isinstance(question, BadRow):
             raise SystemExit(str(question))
 
-        def fits(document: Document, question: Any = question) -> bool:
+        def length(document: Document, question: Any = question) -> int:
             prompt = formatter.prompt(question, document=document)
-            row = encoder.encode(prompt, formatter.completion(question))
-            return len(row["input_ids"]) <= max_length
+            return encoder.length(prompt, formatter.completion(question))
 
-        shown = fit_document(question.document, fits=fits).document
+        shown = fit_question(question, length=length, max_length=max_length).document
         ids = encoder.encode_prompt(formatter.prompt(question, document=shown))
         with torch.no_grad():
             generated = model.generate(

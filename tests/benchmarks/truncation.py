@@ -113,9 +113,7 @@ def ours(recipe: Any, encoder: Any) -> dict[str, Any]:
             encoder.completion_text(example.completion) not in answer(example.row, encoder)
             for example in kept
         ),
-        **evidence_counts(
-            (example.question, example.prompt[1]["content"]) for example in kept
-        ),
+        **evidence_counts((example.question, example.prompt[1]["content"]) for example in kept),
     }
 
 
@@ -159,7 +157,9 @@ def stock(recipe: Any, encoder: Any, *, max_length: int) -> dict[str, Any]:
         "kept": len(kept),
         "answer_cut": len(cut),
         "dropped": len(rows) - len(kept),
-        "answer_not_whole": sum(answer(row, encoder) != answer(now, encoder) for _, row, now in kept),
+        "answer_not_whole": sum(
+            answer(row, encoder) != answer(now, encoder) for _, row, now in kept
+        ),
         **evidence_counts(
             (question, str(encoder.tokenizer.decode(now["input_ids"]))) for question, _, now in kept
         ),
