@@ -33,6 +33,9 @@ FOLDER = Path(__file__).resolve().parent / "reference"
 COLUMNS = 88
 RESULTS = Path(__file__).resolve().parent / "results"
 RECIPES = Path(__file__).resolve().parent / "recipes"
+TRUNCATION = Path(__file__).resolve().parent / "explanation" / "truncation.md"
+TRUNCATION_BEGINS = "<!-- truncation: written by docs/generate.py -->\n"
+TRUNCATION_ENDS = "<!-- end of truncation -->\n"
 TRIAL_BEGINS = "<!-- trial: written by docs/generate.py -->\n"
 TRIAL_ENDS = "<!-- end of trial -->\n"
 GENERATED = "<!-- Written by docs/generate.py; change what it reads, not this file. -->"
@@ -74,7 +77,7 @@ CLI_INTRO = """\
 def pages() -> dict[Path, str]:
     """The text of each generated page, by its path."""
     references = {FOLDER / "recipe.md": recipe_page(), FOLDER / "cli.md": cli_page()}
-    return references | trial_pages()
+    return references | trial_pages() | {TRUNCATION: truncation_page()}
 
 
 def trial_pages() -> dict[Path, str]:
@@ -83,10 +86,50 @@ def trial_pages() -> dict[Path, str]:
     found = {}
     for recipe, trial in result["trials"].items():
         path = RECIPES / f"{recipe}.md"
-        before, _, rest = path.read_text(encoding="utf-8").partition(TRIAL_BEGINS)
-        _, _, after = rest.partition(TRIAL_ENDS)
-        found[path] = before + TRIAL_BEGINS + _trial(result, trial) + TRIAL_ENDS + after
+        found[path] = _between(path, TRIAL_BEGINS, _trial(result, trial), TRIAL_ENDS)
     return found
+
+
+def truncation_page() -> str:
+    """The page on truncation, with the counts of rows here and in stock TRL."""
+    result = json.loads((RESULTS / "truncation.json").read_text(encoding="utf-8"))
+    parts = [
+        f"Tokenizer `{result['tokenizer']}`, TRL {result['versions']['trl']} "
+        "([record](../results/truncation.json)).\n"
+    ]
+    for reader, counted in result["data"].items():
+        parts.append(_truncation(reader, counted))
+    return _between(TRUNCATION, TRUNCATION_BEGINS, "\n".join(parts), TRUNCATION_ENDS)
+
+
+def _truncation(reader: str, counted: Mapping[str, Any]) -> str:
+    """What became of the rows of one file at each length."""
+    rows = next(iter(counted["lengths"].values()))["trl"]["rows"]
+    lines = [
+        f"**{reader}**: `{counted['file']}`, {rows} questions, "
+        f"formatter `{counted['formatter']}`\n",
+        "| `max_length` | | kept | document cut | answer cut | dropped | evidence shown |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for length, sides in counted["lengths"].items():
+        for side, name in (("finqa_sft", "finqa_sft"), ("trl", "TRL")):
+            n = sides[side]
+            evidence = (
+                f"{n['evidence_shown']} of {n['with_evidence']}" if n["with_evidence"] else "–"
+            )
+            lines.append(
+                f"| {length if side == 'finqa_sft' else ''} | {name} | {n['kept']} "
+                f"| {n.get('document_cut', '–')} | {n['answer_not_whole']} | {n['dropped']} "
+                f"| {evidence} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _between(path: Path, begins: str, text: str, ends: str) -> str:
+    """A page with another text between two marks."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(begins)
+    _, _, after = rest.partition(ends)
+    return before + begins + text + ends + after
 
 
 def _trial(result: Mapping[str, Any], trial: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.text import Text
 from finqa_sft.cli.common import add_recipe_arguments, load_recipe, positive
 from finqa_sft.errors import DataError, OutputError
 from finqa_sft.models.quiet import quiet_libraries
-from finqa_sft.preparation import Example, PreparedData
+from finqa_sft.preparation import Part, PreparedData
 from finqa_sft.preparation.prepare import prepared_recipe
 from finqa_sft.preparation.report import (
     LEARNT_IS,
@@ -26,6 +27,7 @@ from finqa_sft.preparation.report import (
     row_title,
 )
 from finqa_sft.recipe import Recipe
+from finqa_sft.signals import handled, interrupt
 from finqa_sft.wording import did_you_mean
 
 ROWS = 3
@@ -50,14 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html and not arguments.html.parent.is_dir():
         raise OutputError(f"{arguments.html}: no such folder; name a file in one that exists")
     quiet_libraries()
-    prepared = prepared_recipe(recipe)
+    with handled(signal.SIGTERM, by=interrupt):
+        prepared = prepared_recipe(recipe)
     examples = _chosen(prepared.data, rows=arguments.rows, document=arguments.document)
-    console = Console()
-    if arguments.html:
-        console = Console(record=True, file=io.StringIO(), width=HTML_WIDTH, force_terminal=True)
+    console = _page() if arguments.html else _screen()
     coloured = is_coloured(console)
-    console.print(f"{recipe.name}: what is learnt {LEARNT_IS[coloured]}", markup=False)
-    for example in examples:
+    console.print(Text(f"{recipe.name}: what is learnt {LEARNT_IS[coloured]}"))
+    for part, index in examples:
+        example = part.example(index)
         console.print()
         console.print(row_title(example))
         console.print(row_text(example, prepared.encoder, coloured=coloured))
@@ -76,22 +78,40 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(data: PreparedData, *, rows: int | None, document: str | None) -> Iterator[Example]:
-    """The rows to show.
+def _screen() -> Console:
+    """The terminal; in a file or a pipe nothing is wrapped."""
+    console = Console()
+    return console if console.is_terminal else Console(width=10_000)
+
+
+def _page() -> Console:
+    """What a page is made of; it has colours whatever the terminal has."""
+    return Console(
+        record=True,
+        file=io.StringIO(),
+        width=HTML_WIDTH,
+        force_terminal=True,
+        color_system="truecolor",
+        no_color=False,
+    )
+
+
+def _chosen(
+    data: PreparedData, *, rows: int | None, document: str | None
+) -> list[tuple[Part, int]]:
+    """The rows to show: their side and their place there.
 
     Raises:
         DataError: There is no such document, or it was left out.
     """
     if document is None:
-        yield from (data.training.example(i) for i in _spread(len(data.training), rows or ROWS))
-        return
-    found = False
+        return [(data.training, i) for i in _spread(len(data.training), rows or ROWS)]
+    found = []
     for part in (data.training, data.held_out):
         places = [i for i, q in enumerate(part.questions) if q.document.id == document]
-        found = found or bool(places)
-        yield from map(part.example, places[:rows])
+        found += [(part, i) for i in places[:rows]]
     if found:
-        return
+        return found
     parts = (data.training, data.held_out)
     dropped = [one for part in parts for one in part.dropped]
     if reasons := {one.reason for one in dropped if one.question.document.id == document}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from finqa_sft.cli.common import add_recipe_arguments, load_recipe, print_rows
 from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.preparation.prepare import prepared_recipe
 from finqa_sft.preparation.statistics import data_statistics
+from finqa_sft.signals import handled, interrupt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what the data is like in numbers."""
-    recipe, _ = load_recipe(arguments)
-    quiet_libraries()
-    prepared = prepared_recipe(recipe)
-    numbers = data_statistics(prepared.data, encoder=prepared.encoder, formatter=prepared.formatter)
+    with handled(signal.SIGTERM, by=interrupt):
+        recipe, _ = load_recipe(arguments)
+        quiet_libraries()
+        prepared = prepared_recipe(recipe)
+        with recipe.formatter.component.blamed():
+            numbers = data_statistics(
+                prepared.data, encoder=prepared.encoder, formatter=prepared.formatter
+            )
     if arguments.json:
         print(json.dumps(numbers, indent=2, ensure_ascii=False))
         return 0
@@ -34,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _rows(numbers: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """The numbers as a table: a side a column."""
-    sides = [name for name in ("training", "held_out") if numbers[name]["questions"]]
+    sides = [name for name in ("training", "held_out") if any(numbers[name]["fates"].values())]
 
     def row(what: str, *keys: str, form: str = "{:,}") -> tuple[str, ...]:
         found = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import finqa_sft
 from finqa_sft.documents import Document, Question
-from finqa_sft.errors import DataError, FinqaSftError
+from finqa_sft.errors import DataError
 from finqa_sft.models.cache import cache_root
-from finqa_sft.preparation.pages import Page, PageEncoder, Row
+from finqa_sft.preparation.pages import Page, PageEncoder
+from finqa_sft.preparation.workers import Workers
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -65,7 +65,7 @@ def encode_questions(
         encoder: Encodes the questions of a document.
         key: What the rows depend on besides the questions; None where that cannot be told, so
             that nothing is taken from the cache.
-        processes: Processes for more than `FEW_QUESTIONS`.
+        processes: Processes for more than `FEW_QUESTIONS`, where this system can fork safely.
         say: Is told every few seconds how far the work is.
 
     Returns:
@@ -74,28 +74,25 @@ def encode_questions(
     from datasets import Dataset
 
     pages = _pages(questions)
-    if len(questions) <= FEW_QUESTIONS or key is None:
-        report = _Report(len(questions), say)
-        rows: list[Row] = []
-        for page in pages:
-            rows += encoder.page(page)
-            report.add(len(page))
-        rows.sort(key=lambda row: int(row["question"]))
-        # By columns, as a list without rows would have none.
-        columns = {name: [row[name] for row in rows] for name in COLUMNS}
-        return Dataset.from_dict(columns, features=_features())
+    report = _Report(len(questions), say)
+    is_few = len(questions) <= FEW_QUESTIONS
     folder = cache_root() / "encoded"
-    say = say or (lambda text: None)
-    say(f"encoding {len(questions)} questions in {processes} processes, kept in {folder}")
-    with _library_errors(folder):
-        encoded = Dataset.from_generator(
-            encoder.rows,
-            features=_features(),
-            cache_dir=str(folder),
-            gen_kwargs={"pages": pages},
-            num_proc=processes if processes > 1 else None,
-            fingerprint=_fingerprint(pages, key),
-        )
+    if say and not is_few:
+        kept = f", kept in {folder}" if key else ""
+        say(f"encoding {len(questions)} questions in {processes} processes{kept}")
+    with Workers(encoder, pages, processes=1 if is_few else processes, done=report.add) as workers:
+        if is_few or key is None:
+            rows = sorted(workers.rows(), key=lambda row: int(row["question"]))
+            # By columns, as a list without rows would have none.
+            columns = {name: [row[name] for row in rows] for name in COLUMNS}
+            return Dataset.from_dict(columns, features=_features())
+        with _library_errors(folder, workers):
+            encoded = Dataset.from_generator(
+                workers.rows,
+                features=_features(),
+                cache_dir=str(folder),
+                fingerprint=_fingerprint(pages, key),
+            )
     order = sorted(range(len(encoded)), key=encoded["question"].__getitem__)
     return encoded.select(order)
 
@@ -173,33 +170,24 @@ def _features() -> Features:
 
 
 @contextmanager
-def _library_errors(folder: Path) -> Iterator[None]:
-    """Our own errors out of those that datasets wraps them in.
+def _library_errors(folder: Path, workers: Workers) -> Iterator[None]:
+    """The errors of encoding out of those that datasets wraps them in.
 
     Raises:
         DataError: The cache folder cannot be written.
     """
     from datasets.exceptions import DatasetGenerationError
 
-    # The tokenizers of forked processes would warn that they use one thread each.
-    threads = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:
         yield
     except DatasetGenerationError as error:
-        cause = error.__cause__
-        if isinstance(cause, FinqaSftError):
-            raise cause from None
-        if isinstance(cause, OSError):
-            raise _cannot_write(folder, cause) from error
+        if workers.error is not None:
+            raise workers.error from workers.error.__cause__
+        if isinstance(error.__cause__, OSError):
+            raise _cannot_write(folder, error.__cause__) from error
         raise
     except OSError as error:
         raise _cannot_write(folder, error) from error
-    finally:
-        if threads is None:
-            del os.environ["TOKENIZERS_PARALLELISM"]
-        else:
-            os.environ["TOKENIZERS_PARALLELISM"] = threads
 
 
 def _cannot_write(folder: Path, error: OSError) -> DataError:

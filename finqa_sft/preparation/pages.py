@@ -23,10 +23,7 @@ Row: TypeAlias = dict[str, Any]
 
 
 class PageEncoder:
-    """Turns the questions of a document into rows; a document too long is cut alike for all.
-
-    Works in processes of its own as well: everything it holds can be pickled.
-    """
+    """Turns the questions of a document into rows; a document too long is cut alike for all."""
 
     def __init__(
         self,
@@ -52,11 +49,6 @@ class PageEncoder:
         self._component = component
         self._max_length = max_length
         self._keep_evidence = keep_evidence
-
-    def rows(self, pages: Sequence[Page]) -> Iterator[Row]:
-        """What became of each question, document by document."""
-        for page in pages:
-            yield from self.page(page)
 
     def page(self, page: Page) -> Iterator[Row]:
         """What became of each question of one document."""
