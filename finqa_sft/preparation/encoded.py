@@ -129,11 +129,11 @@ def cache_key(
 
 
 def _source_hash(package: str) -> str | None:
-    """A hash of all Python files of a package; None where it has none."""
+    """A hash of all Python files of a package; None where it has none, as in a zip file."""
     file = vars(sys.modules[package]).get("__file__")
-    if file is None:
+    path = Path(file or "")
+    if not path.is_file():
         return None
-    path = Path(file)
     files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
     digest = hashlib.sha256()
     for source in files:
@@ -171,13 +171,21 @@ def _features() -> Features:
 
 @contextmanager
 def _library_errors(folder: Path, workers: Workers) -> Iterator[None]:
-    """The errors of encoding out of those that datasets wraps them in.
+    """The errors of encoding out of those that datasets wraps them in; bars in terminals alone.
 
     Raises:
         DataError: The cache folder cannot be written.
     """
     from datasets.exceptions import DatasetGenerationError
+    from datasets.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
+    hides_bars = not (sys.stderr.isatty() or are_progress_bars_disabled())
+    if hides_bars:
+        disable_progress_bars()
     try:
         yield
     except DatasetGenerationError as error:
@@ -188,6 +196,9 @@ def _library_errors(folder: Path, workers: Workers) -> Iterator[None]:
         raise
     except OSError as error:
         raise _cannot_write(folder, error) from error
+    finally:
+        if hides_bars:
+            enable_progress_bars()
 
 
 def _cannot_write(folder: Path, error: OSError) -> DataError:

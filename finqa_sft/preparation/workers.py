@@ -115,7 +115,7 @@ class Workers:
                 match said:
                     case None:
                         unfinished.remove(pipe)
-                    case (error, where):
+                    case (Exception() as error, str(where)):
                         raise error from WorkerTraceback(where)
                     case _:
                         yield said
