@@ -111,14 +111,14 @@ class Question:
         document: The page it is asked about.
         answer: The answer as a person wrote it.
         program: FinQA's flat program, where there is one.
-        derivation: The arithmetic that the analyst wrote down, where there is any:
-            "-(0.9 + 0.1) / 2".
         executed_answer: What the program computes: a number, or "yes" / "no".
         scale: The unit that `answer` counts in.
         answer_type: The data set's own word for the kind of answer.
         evidence: Blocks and rows that the answer rests on.
         history: Earlier turns, oldest first.
         source: File and row it was read from, for messages.
+        derivation: The arithmetic that the analyst wrote down, where there is any:
+            "-(0.9 + 0.1) / 2".
     """
 
     id: str
@@ -126,10 +126,10 @@ class Question:
     document: Document
     answer: str
     program: str | None = None
-    derivation: str | None = None
     executed_answer: float | str | None = None
     scale: Scale = ""
     answer_type: str | None = None
     evidence: tuple[Evidence, ...] = ()
     history: tuple[Turn, ...] = ()
     source: str = ""
+    derivation: str | None = None

@@ -196,7 +196,8 @@ LEAVES_OUT = (
             b"{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
             b"{% if add_generation_prompt %}So: {% endif %}",
             "the chat template renders a prompt alone differently from the same prompt with its "
-            "answer: '1<|end|>So: ' is not in '1<|end|>2<|end|>'; set model.chat_template to a "
+            "answer: 'What is 1 + 1?<|end|>So: ' is not in 'What is 1 + 1?<|end|>It is 2.<|end|>'; "
+            "set model.chat_template to a "
             "template whose generation prompt is what it writes before an answer",
         ),
     ],

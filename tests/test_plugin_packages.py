@@ -391,7 +391,7 @@ def test_a_package_that_is_not_installed_is_named(crowd: Environment, tmp_path: 
     said = crowd.run("check", recipe(tmp_path, formatter="ledgerbook:terse"), cwd=tmp_path)
     assert said.err == (
         "small.yaml: 1 problem\n  5:9  formatter.name  no formatter 'ledgerbook:terse'; there are "
-        "answer, program, boxed; is ledgerbook installed, and does it offer one?\n"
+        "answer, program, steps, boxed; is ledgerbook installed, and does it offer one?\n"
     )
 
 

@@ -51,7 +51,7 @@ def test_the_built_in_components_come_through_the_same_hooks(alone: Plugins) -> 
     names = {kind: alone.names(kind) for kind in KINDS}
     assert names == {
         "readers": ("columns", "convfinqa", "filings", "financebench", "finqa", "tatqa"),
-        "formatters": ("answer", "program"),
+        "formatters": ("answer", "program", "steps"),
         "collators": ("flattened", "padded"),
         "model_factories": ("full", "lora", "qlora"),
         "metrics": (),

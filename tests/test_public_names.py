@@ -20,53 +20,50 @@ from finqa_sft.models.base import ModelFactory
 from finqa_sft.plugins.records import ComponentRecord
 
 SIGNATURES = {
-    "ConvfinqaReader": "(options: ConvfinqaOptions) -> None",
-    "ConvfinqaReader.__iter__": "(self) -> Iterator[Question | BadRow]",
-    "FinancebenchReader": "(options: FinancebenchOptions) -> None",
-    "FinancebenchReader.__iter__": "(self) -> Iterator[Question | BadRow]",
-    "FlattenedCollator": "() -> None",
-    "FlattenedCollator.__call__": "(self, rows: Sequence[EncodedRow]) -> dict[str, Any]",
-    "FlattenedCollator.arrange": "(self, dataset: Dataset) -> Dataset",
-    "FlattenedCollator.check_model": "(self, model: PreTrainedModel) -> None",
-    "PaddedCollator.check_model": "(self, model: PreTrainedModel) -> None",
-    "TatqaReader": "(options: TatqaOptions) -> None",
-    "TatqaReader.__iter__": "(self) -> Iterator[Question | BadRow]",
     "AnswerFormatter": "(options: AnswerOptions | None = None) -> None",
     "AnswerFormatter.completion": "(self, question: Question) -> list[Message]",
     "AnswerFormatter.parse": "(self, completion: str) -> Prediction",
     "AnswerFormatter.prompt": (
         "(self, question: Question, *, document: Document) -> list[Message]"
     ),
+    "Cleaner": "(options: CleaningOptions | None = None) -> None",
+    "Cleaner.clean": "(self, question: Question) -> Question",
+    "Cleaner.labels": "(self, document_id: str) -> Mapping[str, str]",
+    "Cleaner.original_program": "(self, program: str, *, document_id: str) -> str",
     "ColumnsReader": "(options: ColumnsOptions) -> None",
     "ColumnsReader.__iter__": "(self) -> Iterator[Question | BadRow]",
+    "ConvfinqaReader": "(options: ConvfinqaOptions) -> None",
+    "ConvfinqaReader.__iter__": "(self) -> Iterator[Question | BadRow]",
     "Document": "(id: str, blocks: tuple[Block, ...], company: str | None = None) -> None",
-    "Encoder": "(tokenizer: PreTrainedTokenizerBase) -> None",
+    "Encoder": "(tokenizer: PreTrainedTokenizerBase, *, reuse: bool = True) -> None",
     "Encoder.completion_text": "(self, completion: Sequence[Message]) -> str",
     "Encoder.control_token": "(self, messages: Sequence[Message]) -> str | None",
     "Encoder.encode": (
-        "(self, prompt: Sequence[Message], completion: Sequence[Message], *, document: str = '')"
-        " -> EncodedRow"
+        "(self, prompt: Sequence[Message], completion: Sequence[Message], *, "
+        "document: str = '') -> EncodedRow"
     ),
     "Encoder.encode_prompt": "(self, prompt: Sequence[Message]) -> list[int]",
     "Encoder.is_far_longer": "(self, messages: Sequence[Message], *, than: int) -> bool",
+    "Encoder.length": (
+        "(self, prompt: Sequence[Message], completion: Sequence[Message], *, limit: "
+        "int | None = None) -> int"
+    ),
     "Encoder.marked": "(self, row: EncodedRow) -> str",
     "Encoder.messages": "(self, messages: Sequence[Message]) -> list[Message]",
+    "Encoder.spans": "(self, row: EncodedRow) -> list[tuple[str, bool]]",
     "Encoder.taken_apart": "(self, messages: Sequence[Message]) -> list[Message]",
+    "Encoder.text_length": "(self, text: str) -> int",
     "Evidence": "(block: int, row: int | None = None) -> None",
     "FilingsReader": "(options: FilingsOptions) -> None",
     "FilingsReader.__iter__": "(self) -> Iterator[Question | BadRow]",
+    "FinancebenchReader": "(options: FinancebenchOptions) -> None",
+    "FinancebenchReader.__iter__": "(self) -> Iterator[Question | BadRow]",
     "FinqaReader": "(options: FinqaOptions) -> None",
     "FinqaReader.__iter__": "(self) -> Iterator[Question | BadRow]",
-    "PaddedCollator": "(pad_token_id: int, *, pad_to_multiple_of: int | None = None) -> None",
-    "PaddedCollator.__call__": "(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]",
-    "PaddedCollator.arrange": "(self, dataset: Dataset) -> Dataset",
-    "Paragraph": "(text: str) -> None",
-    "ProgramFormatter": "(options: ProgramOptions | None = None) -> None",
-    "ProgramFormatter.completion": "(self, question: Question) -> list[Message]",
-    "ProgramFormatter.parse": "(self, completion: str) -> Prediction",
-    "ProgramFormatter.prompt": (
-        "(self, question: Question, *, document: Document) -> list[Message]"
-    ),
+    "FlattenedCollator": "() -> None",
+    "FlattenedCollator.__call__": "(self, rows: Sequence[EncodedRow]) -> dict[str, Any]",
+    "FlattenedCollator.arrange": "(self, dataset: Dataset) -> Dataset",
+    "FlattenedCollator.check_model": "(self, model: PreTrainedModel) -> None",
     "FullFactory": "(options: FullOptions) -> None",
     "FullFactory.check": "(self) -> None",
     "FullFactory.describe": "(self) -> dict[str, Any]",
@@ -81,6 +78,17 @@ SIGNATURES = {
     "LoRAFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
     "LoRAFactory.settle": "(self, trainer: SFTTrainer) -> None",
     "LoRAFactory.sft_args": "(self) -> dict[str, Any]",
+    "PaddedCollator": "(pad_token_id: int, *, pad_to_multiple_of: int | None = None) -> None",
+    "PaddedCollator.__call__": "(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]",
+    "PaddedCollator.arrange": "(self, dataset: Dataset) -> Dataset",
+    "PaddedCollator.check_model": "(self, model: PreTrainedModel) -> None",
+    "Paragraph": "(text: str) -> None",
+    "ProgramFormatter": "(options: ProgramOptions | None = None) -> None",
+    "ProgramFormatter.completion": "(self, question: Question) -> list[Message]",
+    "ProgramFormatter.parse": "(self, completion: str) -> Prediction",
+    "ProgramFormatter.prompt": (
+        "(self, question: Question, *, document: Document) -> list[Message]"
+    ),
     "QLoRAFactory": "(options: QLoRAOptions) -> None",
     "QLoRAFactory.check": "(self) -> None",
     "QLoRAFactory.describe": "(self) -> dict[str, Any]",
@@ -90,15 +98,35 @@ SIGNATURES = {
     "QLoRAFactory.sft_args": "(self) -> dict[str, Any]",
     "Question": (
         "(id: str, text: str, document: Document, answer: str, program: str | None = None, "
-        "executed_answer: float | str | None = None, scale: Scale = '', "
-        "answer_type: str | None = None, evidence: tuple[Evidence, ...] = (), "
-        "history: tuple[Turn, ...] = (), source: str = '') -> None"
+        "executed_answer: float | str | None = None, scale: Scale = '', answer_type: str | "
+        "None = None, evidence: tuple[Evidence, ...] = (), history: tuple[Turn, ...] = (), "
+        "source: str = '', derivation: str | None = None) -> None"
     ),
+    "StepsFormatter": "(options: StepsOptions | None = None) -> None",
+    "StepsFormatter.completion": "(self, question: Question) -> list[Message]",
+    "StepsFormatter.parse": "(self, completion: str) -> Prediction",
+    "StepsFormatter.prompt": ("(self, question: Question, *, document: Document) -> list[Message]"),
     "Table": "(rows: tuple[tuple[str, ...], ...], header_rows: int = 1) -> None",
     "Table.from_cells": "(rows: Sequence[Sequence[str]], *, header_rows: int = 1) -> Table",
-    "Turn": "(question: str, answer: str, program: str | None = None) -> None",
-    "execute_program": ("(program: Program, table: Sequence[Sequence[str]] = ()) -> float | str"),
-    "parse_program": "(text: str) -> Program",
+    "TatqaReader": "(options: TatqaOptions) -> None",
+    "TatqaReader.__iter__": "(self) -> Iterator[Question | BadRow]",
+    "Turn": (
+        "(question: str, answer: str, program: str | None = None, executed_answer: float | str "
+        "| None = None, scale: Scale = '') -> None"
+    ),
+    "equivalent_programs": (
+        "(a: str | Program, b: str | Program, *, strictness: Strictness = 'official') -> bool"
+    ),
+    "execute_program": "(program: Program, table: Sequence[Sequence[str]] = ()) -> float | str",
+    "fit_question": (
+        "(question: Question, *, length: Callable[[Document], int], max_length: int, "
+        "keep_evidence: bool = False) -> Cut"
+    ),
+    "fit_questions": (
+        "(questions: Sequence[Question], *, length: Callable[[Question, Document], "
+        "int], max_length: int, keep_evidence: bool) -> Fitted"
+    ),
+    "parse_program": "(text: str, *, strictness: Strictness = 'plain') -> Program",
 }
 """What the functions, classes and methods take and give."""
 
@@ -117,14 +145,12 @@ AUTHORS = {
         "Message": "role: str, content: str",
         "Prediction": (
             "(text: str, answer: str | None = None, program: str | None = None, "
-            "scale: Scale = '') -> None"
+            "scale: Scale = '', evidence: tuple[str, ...] = ()) -> None"
         ),
     },
-    "formatters.budget": {
-        "bare_document": "(document: Document) -> Document",
-        "fit_document": "(document: Document, *, fits: Callable[[Document], bool]) -> Cut",
+    "formatters.linearize": {
+        "document_text": ("(document: Document, *, table_style: TableStyle = 'markdown') -> str")
     },
-    "formatters.linearize": {"document_text": "(document: Document) -> str"},
     "models.tiny": {"tiny_base": "() -> Path"},
     "options": {"NoOptions": "", "Options": "", "RecipePath": "Path"},
     "plugins": {
@@ -161,36 +187,56 @@ AUTHORS = {
 """Names that authors of components import, by their module: signatures, options, bases, `build`."""
 
 OPTIONS = {
-    "ConvfinqaOptions": "files split=None",
-    "FinancebenchOptions": "files context='evidence'",
-    "TatqaOptions": "files",
-    "AnswerOptions": "system=None value='executed'",
-    "ColumnsOptions": (
-        "files=() delimiter=None dataset=None subset=None revision=None dataset_split='train' "
-        "question='question' context='context' answer='answer' document=None company=None "
-        "program=None scale=None id=None"
+    "AnswerOptions": (
+        "system=None templates=Templates(opening='{{ document }}\\n\\nQuestion: {{ "
+        "question }}', follow_up='Question: {{ question }}') table_style='markdown' "
+        "value='executed' evidence='none' scale='separate'"
     ),
-    "FilingsOptions": "pages=40 questions_per_page=None length='medium' difficulty='medium' seed=0",
+    "CleaningOptions": (
+        "stripped_quotes=True doubled_negatives=True filler_sentences=True "
+        "header_rows=True empty_columns=True empty_rows=True duplicate_labels=True "
+        "spaces_and_minus=True"
+    ),
+    "ColumnsOptions": (
+        "files=() delimiter=None dataset=None subset=None revision=None "
+        "dataset_split='train' question='question' context='context' answer='answer' "
+        "document=None company=None program=None scale=None id=None"
+    ),
+    "ConvfinqaOptions": "files split=None",
+    "FilingsOptions": (
+        "pages=40 questions_per_page=None length='medium' difficulty='medium' seed=0"
+    ),
+    "FinancebenchOptions": "files context='evidence'",
     "FinqaOptions": "files",
     "FullOptions": (
         "base='tiny' revision=None chat_template=None compute_dtype='auto' weights_dtype='float32'"
     ),
     "LoRAFactoryOptions": (
         "base='tiny' revision=None chat_template=None compute_dtype='auto' "
-        "lora=LoraOptions(r=16, alpha=32, dropout=0.0, rslora=False, dora=False, init='default', "
-        "target_modules='all-linear', modules_to_save=())"
+        "lora=LoraOptions(r=16, alpha=32, dropout=0.0, rslora=False, dora=False, "
+        "init='default', target_modules='all-linear', modules_to_save=())"
     ),
     "LoraOptions": (
         "r=16 alpha=32 dropout=0.0 rslora=False dora=False init='default' "
         "target_modules='all-linear' modules_to_save=()"
     ),
-    "ProgramOptions": "system=None value='executed'",
+    "ProgramOptions": (
+        "system=None templates=Templates(opening='{{ document }}\\n\\nQuestion: {{ "
+        "question }}', follow_up='Question: {{ question }}') table_style='markdown' "
+        "value='written' evidence='none' scale='separate'"
+    ),
     "QLoRAOptions": (
         "base='tiny' revision=None chat_template=None compute_dtype='auto' "
-        "lora=LoraOptions(r=16, alpha=32, dropout=0.0, rslora=False, dora=False, init='default', "
-        "target_modules='all-linear', modules_to_save=()) "
-        "bits=4 double_quant=True storage_dtype='auto'"
+        "lora=LoraOptions(r=16, alpha=32, dropout=0.0, rslora=False, dora=False, "
+        "init='default', target_modules='all-linear', modules_to_save=()) bits=4 "
+        "double_quant=True storage_dtype='auto'"
     ),
+    "StepsOptions": (
+        "system=None templates=Templates(opening='{{ document }}\\n\\nQuestion: {{ "
+        "question }}', follow_up='Question: {{ question }}') table_style='markdown' "
+        "value='executed' evidence='quote' scale='separate'"
+    ),
+    "TatqaOptions": "files",
 }
 """The options and their defaults."""
 
@@ -218,9 +264,10 @@ def _methods(owner: type) -> list[str]:
     """The public methods that are written in a class; of a model factory, those of its contract."""
     if owner.__name__.endswith("Factory"):
         return [name for name in vars(ModelFactory) if not name.startswith("_")]
+    own = {name: value for base in reversed(owner.__mro__) for name, value in vars(base).items()}
     return [
         name
-        for name, value in vars(owner).items()
+        for name, value in own.items()
         if isinstance(value, FunctionType | classmethod)
         and (not name.startswith("_") or name in ("__call__", "__iter__"))
     ]

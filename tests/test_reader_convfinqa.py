@@ -89,8 +89,8 @@ def test_each_turn_is_a_question_with_the_earlier_turns_as_history(tmp_path: Pat
     assert third.text == "was it more?"
     assert first.history == ()
     assert third.history == (
-        Turn("what was revenue in 2016?", "100.50"),
-        Turn("and the change to 2017?", "19.5", "subtract(120, 100.50)"),
+        Turn("what was revenue in 2016?", "100.50", executed_answer=100.5),
+        Turn("and the change to 2017?", "19.5", "subtract(120, 100.50)", 19.5),
     )
     assert second.history == third.history[:1]
     assert (third.answer, third.executed_answer) == ("yes", "yes")
@@ -143,7 +143,7 @@ def test_the_cleaned_layout_is_read_with_its_table_and_written_answers(tmp_path:
     )
     assert (first.answer, first.executed_answer) == ("66.9%", 0.66875)
     assert second.history == (
-        Turn("what share of revenue in 2017 were costs?", "66.9%", "divide(80.25, 120)"),
+        Turn("what share of revenue in 2017 were costs?", "66.9%", "divide(80.25, 120)", 0.66875),
     )
 
 

@@ -53,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _shown(value: Any) -> str:
     """The value as it would stand in the recipe."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, str) and value.isprintable():
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _origin(value: Value) -> str:

@@ -25,8 +25,9 @@ for pre-tokenizers that are known to the letter:
   as in the left part: s[p] is neither a line break nor "/". `\s+` is tried after `\s*[\r\n]+`,
   which never fails on white space with a line break in it. No alternative looks back.
 
-No added token may have a line break in it, begin at the cut and reach back over white space, or
-(for the first kind of cut) reach forward over it. Of normalizers, NFC changes nothing across a cut
+No cut is made where an added token begins right after the line break: the text ends there for all
+later steps, and a token may take white space before it. No added token may have a line break in
+it, or (for the first kind of cut) take white space after it. Of normalizers, NFC changes nothing across a cut
 between two ASCII characters; others make the text be tokenised whole. So do unknown
 pre-tokenizers, and those with none, where a merge can reach across anything.
 """
@@ -76,7 +77,9 @@ TEKKEN = rf"{_CASED[0]}|{_CASED[1]}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_SPA
 SPLITS = {GPT2: "before", **dict.fromkeys((LLAMA3, QWEN2, O200K, TEKKEN), "after")}
 """Known `Split` patterns, and on which side of a line break their texts can be cut."""
 
-LINE = r"\n(?=[A-Za-z|])"
+_LETTER = re.compile(r"[A-Za-z|]")
+
+LINE = rf"\n(?={_LETTER.pattern})"
 """A line break before which (GPT-2) or after which (the others) a text can be cut."""
 
 
@@ -122,8 +125,11 @@ def known_cuts(tokenizer: PreTrainedTokenizerBase) -> Cuts | None:
     if any(token.single_word for token in added):
         return None
     raw = [token for token in added if not token.normalized]
+    patterns = [any_of(token.content for token in raw)]
     lines = _lines(backend, added)
-    patterns = [any_of(token.content for token in raw)] + [LINE] * bool(lines)
+    if lines:
+        begins = any_of(token.content for token in added if _LETTER.match(token.content))
+        patterns.append(f"{LINE}(?!{begins})")
     whole = frozenset(token.content for token in raw if token.lstrip)
     return Cuts(re.compile("|".join(patterns)), whole, lines)
 
@@ -135,9 +141,7 @@ def _lines(backend: Tokenizer, added: list[AddedToken]) -> str:
     if normalizer not in (None, "NFC") or (normalizer and any(t.normalized for t in added)):
         return ""
     for token in added:
-        reaches_back = token.lstrip and re.match(r"[A-Za-z|]", token.content)
-        reaches_on = token.rstrip and lines == "before"
-        if "\n" in token.content or reaches_back or reaches_on:
+        if "\n" in token.content or (token.rstrip and lines == "before"):
             return ""
     return lines
 

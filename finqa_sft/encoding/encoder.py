@@ -18,6 +18,9 @@ from finqa_sft.formatters.base import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_FIRST = re.compile(r"\A\s*\S")
+"""The first character of a token that is no white space."""
+
 
 class Encoder:
     """Encodes messages with one tokenizer.
@@ -105,7 +108,7 @@ class Encoder:
     def _apart(self, text: str) -> str:
         # Taking one token apart can bring another to light that overlapped it.
         while self._control_tokens.search(text):
-            text = self._control_tokens.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)
+            text = self._control_tokens.sub(lambda token: _FIRST.sub(r"\g<0> ", token[0]), text)
         return text
 
     @cached_property

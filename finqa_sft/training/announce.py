@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -129,7 +128,8 @@ def data(console: Console, data: PreparedData, *, encoder: Encoder) -> None:
     for place, example in enumerate(islice(data.training.examples, PREVIEWED_ROWS), start=1):
         _line(console, f"row {place}", f"what is learnt {LEARNT_IS[coloured]}")
         shown = shortened(row_text(example, encoder, coloured=coloured), PREVIEWED_CHARACTERS)
-        console.print(Padding(shown, (0, 0, 0, 2)))
+        for line in shown.split("\n", allow_blank=True):
+            console.print(Text.assemble("  ", line))
 
 
 def batches(console: Console, b: Batches) -> None:
