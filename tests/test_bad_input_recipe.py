@@ -205,8 +205,8 @@ OVERRIDES = {
     "callbacks=[{name: stop}]": "callbacks.0.name  no callback 'stop'; none is installed",
     "collator.name=paded": "collator.name  no collator 'paded'; there are flattened, padded; did "
     "you mean padded?",
-    "formatter.name=answers": "formatter.name  no formatter 'answers'; there are answer, program, steps; "
-    "did you mean answer?",
+    "formatter.name=answers": "formatter.name  no formatter 'answers'; there are answer, program, "
+    "steps; did you mean answer?",
     "data.sources.0.reader=csv": "data.sources.0.reader  no reader 'csv'; there are columns, "
     "convfinqa, filings, financebench, finqa, tatqa",
     "model.factory=adapter": "model.factory  no model factory 'adapter'; there are full, lora, "
@@ -270,8 +270,8 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(shell: Shell) -> Non
     assert shell.refused("check", "r.yaml", "output.dri=x") == (
         "r.yaml: 4 problems\n"
         "  1:1       modle              unknown key; did you mean model?\n"
-        "  8:9       formatter.name     no formatter 'anser'; there are answer, program, steps; did you "
-        "mean answer?\n"
+        "  8:9       formatter.name     no formatter 'anser'; there are answer, program, "
+        "steps; did you mean answer?\n"
         "  11:14     trainer.max_steps  expected a whole number, got 'one'\n"
         "  override  output.dri         unknown key; did you mean output.dir?"
     )

@@ -169,11 +169,10 @@ def test_lines_are_left_whole_where_nothing_is_proved(backend: Any) -> None:
     ("backend", "token"),
     [
         (llama3, AddedToken("\n\n", normalized=False)),
-        (llama3, AddedToken("a", lstrip=True, normalized=False)),
         (gpt2, AddedToken("<b>", rstrip=True, normalized=False)),
         (qwen, AddedToken("<b>", normalized=True)),
     ],
-    ids=["a line break in it", "reaches back", "reaches on", "found in normalised text"],
+    ids=["a line break in it", "reaches on", "found in normalised text"],
 )
 def test_lines_are_left_whole_where_an_added_token_could_lie_across(
     backend: Any, token: AddedToken
@@ -185,6 +184,20 @@ def test_lines_are_left_whole_where_an_added_token_could_lie_across(
     whole = Tokens(tokenizer, reuse=False)
     reusing = Tokens(tokenizer)
     for text in ("b\n\na<b>\na<b> a\nc", "<b>\nSales\n\n\nIt"):
+        assert reusing.ids(text) == whole.ids(text)
+
+
+@pytest.mark.parametrize("backend", [gpt2, llama3, qwen])
+@pytest.mark.parametrize("lstrip", [False, True])
+@pytest.mark.parametrize("word", ["Sales", "|||"])
+def test_no_cut_is_made_at_a_line_break_that_an_added_token_follows(
+    backend: Any, lstrip: bool, word: str
+) -> None:
+    tokenizer = family(backend).tokenizer()
+    tokenizer.add_tokens([AddedToken(word, lstrip=lstrip, normalized=False)])
+    reusing, whole = Tokens(tokenizer), Tokens(tokenizer, reuse=False)
+    assert len(list(reusing._cuts.apart("It rose.\nIt fell."))) == 2
+    for text in (f"It rose.\n\n{word}\n\nIt", f"a\n\n\n{word}{word}", f"\n\n{word} | 5"):
         assert reusing.ids(text) == whole.ids(text)
 
 

@@ -89,6 +89,7 @@ def test_the_instruction_says_what_is_taught() -> None:
     assert "evidence: " not in instruction(stepping(evidence="none"))
     assert "scale: " in instruction(stepping())
     assert "scale: " not in instruction(stepping(scale="inside"))
+    assert "12.5 million or 4%" in instruction(programming(scale="inside"))
     for formatter in (answering(system="Go."), programming(system="Go."), stepping(system="Go.")):
         assert instruction(formatter) == "Go."
 
@@ -262,28 +263,66 @@ def test_a_scale_inside_an_answer_is_read_back(
         ("12.5\nscale: none", "12.5", ""),
         ("12.5\nscale: millionth", "12.5", ""),
         ("12.5\nscale: dozen", "12.5", ""),
-        ("scale: million", "scale: million", ""),
+        ("scale: million", None, "million"),
+        ("scale: million\n12.5", "12.5", "million"),
+        ("12.5\nand more\nscale: million", "12.5", ""),
         ("12.5 million", "12.5 million", ""),
     ],
 )
-def test_a_scale_is_read_from_the_line_under_the_answer_alone(
-    text: str, answer: str, scale: str
+def test_a_scale_is_read_from_a_line_of_its_own_alone(
+    text: str, answer: str | None, scale: str
 ) -> None:
     prediction = AnswerFormatter().parse(text)
     assert (prediction.answer, prediction.scale) == (answer, scale)
 
 
-def test_a_program_states_no_scale() -> None:
-    question = replace(CHANGE, scale="percent")
+def test_a_program_that_computes_a_fraction_states_no_scale_and_others_theirs() -> None:
     for formatter in (programming(), programming(scale="inside")):
-        assert taught(formatter, question) == CHANGE.program
+        assert taught(formatter, replace(CHANGE, scale="percent")) == CHANGE.program
+        millions = replace(CHANGE, scale="million")
+        assert taught(formatter, millions) == f"{CHANGE.program}\nscale: million"
+        prediction = formatter.parse(taught(formatter, millions))
+        assert (prediction.program, prediction.scale) == (CHANGE.program, "million")
 
 
-@pytest.mark.parametrize("answer", ["add(1, 2)", "answer: 5", "Answer : add(1, 2)", "answer:"])
-def test_a_value_that_looks_like_something_else_is_read_back(answer: str) -> None:
-    question = replace(LOOKUP, answer=answer)
-    prediction = ProgramFormatter().parse(taught(ProgramFormatter(), question))
-    assert (prediction.program, prediction.answer) == (None, answer)
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(
+    "answer",
+    ["add(1, 2)", "answer: 5", "Answer : add(1, 2)", "answer:", "program: add(1, 2)",
+     "scale: million", "- Scale: none", "1. evidence: x", "evidence:", "```", "```text", "-", "%",
+     "<think>5</think>", "<think>a</think> 5", "</think>", "**5**", "{{ question }}", "\u200b"],
+)  # fmt: skip
+def test_a_value_that_looks_like_something_else_is_read_back(answer: str, scale: Scale) -> None:
+    for formatter in (
+        programming(), programming(evidence="short"), answering(), answering(evidence="quote")
+    ):  # fmt: skip
+        for evidence in ((), CHANGE.evidence):
+            question = replace(LOOKUP, answer=answer, scale=scale, executed_answer=None)
+            question = replace(question, evidence=evidence)
+            prediction = formatter.parse(taught(formatter, question))
+            assert (prediction.program, prediction.answer) == (None, answer)
+            assert prediction.scale == scale
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "program", "scale"),
+    [
+        ("```\n5\nscale: million\n```", "5", None, "million"),
+        ("Answer: 5\n**Scale:** million", "5", None, "million"),
+        ("**answer:** 5\n\nQuestion: And?\n6\nscale: million", "5", None, ""),
+        ("```text\nadd(1, 2)\n```", None, "add(1, 2)", ""),
+        ("Program: `add(1, 2)`\nscale: none", None, "add(1, 2)", ""),
+        ("program:\nadd(1, 2)\nanswer: 3", None, "add(1, 2)", ""),
+        ("", None, None, ""),
+    ],
+)
+def test_slips_in_the_layout_of_a_program_or_value_are_passed_over(
+    text: str, answer: str | None, program: str | None, scale: str
+) -> None:
+    prediction = ProgramFormatter().parse(text)
+    assert (prediction.answer, prediction.program, prediction.scale) == (answer, program, scale)
+    if program is None:
+        assert AnswerFormatter().parse(text) == prediction
 
 
 @given(st.text())
@@ -371,7 +410,7 @@ def test_evidence_stands_before_program_and_answer() -> None:
     assert taught(programming(evidence="quote"), CHANGE) == (
         "evidence: Net sales | $ 5,829 | 5,735\nsubtract(5829, 5735), divide(#0, 5735)"
     )
-    assert AnswerFormatter().parse("evidence: x\n5").answer == "evidence: x"
+    assert AnswerFormatter().parse("evidence: x\n5").answer == "5"
 
 
 def test_an_answer_that_looks_like_evidence_is_told_from_it() -> None:
@@ -382,7 +421,7 @@ def test_an_answer_that_looks_like_evidence_is_told_from_it() -> None:
             (CHANGE.evidence, "evidence: Net sales\n", ("Net sales",)),
         ):
             text = taught(formatter, replace(question, evidence=evidence))
-            assert text == f"{lines}evidence:\nEvidence: none"
+            assert text == f"{lines}answer: Evidence: none"
             prediction = formatter.parse(text)
             assert (prediction.answer, prediction.evidence) == ("Evidence: none", cited)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing.util
 import os
 import pickle
 import signal
@@ -14,11 +16,12 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from finqa_sft.cli.main import main
 from finqa_sft.encoding import Encoder
 from finqa_sft.errors import DataError, HardwareError, PluginError
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.preparation import PreparedData, encoded, prepare_data
-from finqa_sft.preparation.workers import Workers
+from finqa_sft.preparation.pages import Page, PageEncoder
 from finqa_sft.recipe import load_recipe
 
 RECIPE = """\
@@ -36,6 +39,7 @@ formatter:
 WAYWARD = """\
 import os, signal, sys, time
 from finqa_sft import AnswerFormatter, hookimpl
+from finqa_sft.formatters.answer import AnswerOptions
 from finqa_sft.errors import DataError
 from finqa_sft.options import Options
 from finqa_sft.plugins.records import FormatterRecord
@@ -49,7 +53,7 @@ class How(Options):
 
 class Wayward(AnswerFormatter):
     def __init__(self, options):
-        super().__init__()
+        super().__init__(AnswerOptions(system="Answer."))
         self.how = options.how
 
     def prompt(self, question, *, document):
@@ -70,7 +74,7 @@ class Wayward(AnswerFormatter):
         if self.how == "slow":
             with open("processes", "a") as file:
                 file.write(f"{os.getpid()}\\n")
-            time.sleep(0.2)
+            time.sleep(0.1)
         return super().prompt(question, document=document)
 
 @hookimpl
@@ -167,10 +171,10 @@ def test_what_is_in_the_cache_is_not_encoded_again(
 ) -> None:
     prepared(encoder)
 
-    def refuse(self: Workers) -> None:
+    def refuse(self: PageEncoder, page: Page) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(Workers, "rows", refuse)
+    monkeypatch.setattr(PageEncoder, "page", refuse)
     prepared(encoder)
 
 
@@ -277,8 +281,7 @@ def test_a_cache_that_cannot_be_written_is_named(
     prepared(encoder, "data.cache=false")
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("cache", ["true", "false"])
+@pytest.mark.parametrize(("processes", "cache"), [(1, "true"), (2, "true"), (2, "false")])
 @pytest.mark.parametrize(
     ("how", "kind", "said"),
     [
@@ -316,7 +319,7 @@ def test_the_traceback_in_a_process_is_the_cause(folder: Path, encoder: Encoder)
         prepared(encoder, *wayward("raises"))
     cause = str(caught.value.__cause__)
     assert cause.startswith("in a process that encodes\nTraceback (most recent call last):\n")
-    assert 'wayward.py", line 25, in prompt\n    raise KeyError("ledger")\n' in cause
+    assert 'wayward.py", line 24, in prompt\n    raise KeyError("ledger")\n' in cause
 
 
 def test_an_error_that_cannot_be_sent_to_another_process_is_said(
@@ -346,26 +349,44 @@ def test_our_errors_can_be_sent_to_another_process(encoder: Encoder) -> None:
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-COMMAND = """\
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from finqa_sft.preparation import encoded
-encoded.FEW_QUESTIONS = 3
-from finqa_sft.cli.main import entry
-entry()
-"""
+class Command:
+    """A command in a process group of its own: forked, as starting Python anew takes seconds."""
 
+    def __init__(self, *words: str) -> None:
+        self._ends = [os.memfd_create(name) for name in ("out", "err")]
+        self.process = os.fork()
+        if not self.process:
+            os.setsid()
+            sys.stdout, sys.stderr = (os.fdopen(end, "w", buffering=1) for end in self._ends)
+            status = 99
+            try:
+                status = main(words)
+            finally:
+                multiprocessing.util._exit_function()  # type: ignore[attr-defined]
+                os._exit(status)
 
-def started(*words: str) -> subprocess.Popen[str]:
-    """A command in a process group of its own, in which everything is taken for large."""
-    return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ,
-    )
+    def send(self, number: signal.Signals, *, to_all: bool = False) -> None:
+        (os.killpg if to_all else os.kill)(self.process, number)
+
+    def ended(self) -> tuple[int, str, str]:
+        """Its status, or minus the signal that ended it, and what it printed."""
+        _, status = os.waitpid(self.process, 0)
+        said = []
+        for end in self._ends:
+            with os.fdopen(end, encoding="utf-8") as file:
+                file.seek(0)
+                said.append(file.read())
+        return os.waitstatus_to_exitcode(status), said[0], said[1]
+
+    def workers(self) -> set[int]:
+        """The two processes that encode for it, once both are at work."""
+        listed, found = Path("processes"), set()
+        deadline = time.monotonic() + 60
+        while len(found) < 2:
+            assert time.monotonic() < deadline, self.ended()
+            time.sleep(0.02)
+            found = set(listed.read_text().split()) if listed.exists() else set()
+        return set(map(int, found))
 
 
 def is_alive(process: int) -> bool:
@@ -391,65 +412,83 @@ def own_base(folder: Path, tiny: Path) -> Path:
     ("verb", "number", "to_all"),
     [
         ("stats", signal.SIGINT, True),
-        ("stats", signal.SIGINT, False),
         ("stats", signal.SIGTERM, False),
         ("preview", signal.SIGTERM, True),
+        ("train", signal.SIGTERM, True),
     ],
 )
 def test_a_signal_ends_all_processes_and_the_next_run_works(
-    own_base: Path, verb: str, number: signal.Signals, to_all: bool
+    own_base: Path, tiny: Path, encoder: Encoder, verb: str, number: signal.Signals, to_all: bool
 ) -> None:
-    process = started(verb, "r.yaml", *wayward("slow"))
-    try:
-        deadline = time.monotonic() + 60
-        listed = own_base / "processes"
-        while not listed.exists() or len(set(listed.read_text().split())) < 2:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        (os.killpg if to_all else os.kill)(process.pid, number)
-        out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert (process.returncode, out, err) == (128 + number, "", "interrupted\n")
-    workers = set(map(int, listed.read_text().split()))
+    command = Command(verb, "r.yaml", *wayward("slow"))
+    workers = command.workers()
+    command.send(number, to_all=to_all)
+    status, out, err = command.ended()
+    assert status == 128 + number
+    if verb == "train":
+        assert err == (
+            "interrupted; before the first step: nothing was written; start again with the same "
+            "command\n"
+        )
+    else:
+        assert (out, err) == ("", "interrupted\n")
     assert len(workers) == 2
     assert not any(map(is_alive, workers))
     assert entries(own_base) == {}
     assert not list(own_base.rglob("*.incomplete"))
     file = own_base / "wayward.py"
-    file.write_text(file.read_text().replace("0.2", "0"))
-    again = started(verb, "r.yaml", *wayward("slow"))
-    out, err = again.communicate(timeout=60)
-    assert (again.returncode, err) == (0, "")
-    assert len(entries(own_base)) == 1
+    file.write_text(file.read_text().replace("0.1", "0"))
+    assert prepared(encoder, *wayward("slow")).fingerprint == prepared(encoder).fingerprint
 
 
 @pytest.mark.multiprocess
-def test_processes_end_with_the_one_that_started_them(own_base: Path) -> None:
-    process = started("stats", "r.yaml", *wayward("slow"))
-    listed = own_base / "processes"
+def test_processes_end_with_the_one_that_started_them(own_base: Path, encoder: Encoder) -> None:
+    command = Command("stats", "r.yaml", *wayward("slow"))
+    workers = command.workers()
+    command.send(signal.SIGKILL)
+    assert command.ended() == (-signal.SIGKILL, "", "")
     deadline = time.monotonic() + 60
-    while not listed.exists() or len(set(listed.read_text().split())) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    out, err = process.communicate(timeout=30)
-    assert (out, err) == ("", "")
-    workers = set(map(int, listed.read_text().split()))
     while any(map(is_alive, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    again = started("stats", "r.yaml")
-    assert again.communicate(timeout=60)[1] == ""
-    assert again.returncode == 0
+    file = own_base / "wayward.py"
+    file.write_text(file.read_text().replace("0.1", "0"))
+    assert prepared(encoder, *wayward("slow")).fingerprint == prepared(encoder).fingerprint
 
 
 @pytest.mark.multiprocess
 def test_two_commands_can_prepare_the_same_data_at_once(own_base: Path) -> None:
-    both = [started("stats", "r.yaml", "--json") for _ in range(2)]
-    said = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert said[0] == said[1]
-    assert said[0][1] == ""
+    both = [Command("stats", "r.yaml", "--json") for _ in range(2)]
+    first, second = (command.ended() for command in both)
+    assert first == second
+    assert (first[0], first[2]) == (0, "")
+    assert json.loads(first[1])["read"] == {"columns 1": 31}
     assert len(entries(own_base)) == 1
+
+
+@pytest.mark.multiprocess
+def test_ctrl_c_as_a_user_presses_it(own_base: Path) -> None:
+    code = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from finqa_sft.preparation import encoded\nencoded.FEW_QUESTIONS = 3\n"
+        "from finqa_sft.cli.main import entry\nentry()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "stats", "r.yaml", *wayward("slow")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ,
+    )
+    deadline = time.monotonic() + 60
+    listed = own_base / "processes"
+    while not listed.exists() or len(set(listed.read_text().split())) < 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+    assert not any(is_alive(int(worker)) for worker in listed.read_text().split())
+    assert entries(own_base) == {}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os.path
 import re
 from collections import defaultdict
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +224,8 @@ def check_shared(rows: list[Row], asked: list[Question], encoder: Encoder) -> No
             by_cut[row["cut"]].append(row)
     for alike in by_cut.values():
         for one, other in pairwise(alike):
-            shared = os.path.commonprefix([one["input_ids"], other["input_ids"]])
+            both = zip(one["input_ids"], other["input_ids"], strict=False)
+            shared = [token for token, _ in takewhile(lambda pair: pair[0] == pair[1], both)]
             opening = json.loads(one["prompt"])[1]["content"]
             history = asked[one["question"]].history
             first = history[0].question if history else asked[one["question"]].text

@@ -27,8 +27,8 @@ for pre-tokenizers that are known to the letter:
 
 No cut is made where an added token begins right after the line break: the text ends there for all
 later steps, and a token may take white space before it. No added token may have a line break in
-it, or (for the first kind of cut) take white space after it. Of normalizers, NFC changes nothing across a cut
-between two ASCII characters; others make the text be tokenised whole. So do unknown
+it, or (for the first kind of cut) take white space after it. Of normalizers, NFC changes nothing
+across a cut between two ASCII characters; others make the text be tokenised whole. So do unknown
 pre-tokenizers, and those with none, where a merge can reach across anything.
 """
 

@@ -196,12 +196,28 @@ class Encoder:
         return self._fewest_tokens(messages) > than
 
     def _fewest_tokens(self, messages: Sequence[Message]) -> int:
-        characters = sum(len(message["content"]) for message in messages)
+        if self._longest_token is None:
+            return 0
+        # Templates and tokens can take white space away, as much of it as there is.
+        characters = sum(len("".join(message["content"].split())) for message in messages)
         return -(-characters // self._longest_token)
 
     @cached_property
-    def _longest_token(self) -> int:
-        """Characters of the longest token; with byte-level tokens, at least as many."""
+    def _longest_token(self) -> int | None:
+        """Characters of the longest token; with byte-level tokens, at least as many.
+
+        None where characters can be left out, or one unknown token can stand for many of them.
+        """
+        from tokenizers.decoders import ByteLevel
+        from tokenizers.models import BPE
+        from transformers import PreTrainedTokenizerFast
+
+        if not isinstance(self._tokenizer, PreTrainedTokenizerFast):
+            return None
+        backend = self._tokenizer.backend_tokenizer
+        in_bytes = isinstance(backend.decoder, ByteLevel)
+        if not isinstance(backend.model, BPE) or not (in_bytes or backend.model.byte_fallback):
+            return None
         return max(map(len, self._tokenizer.get_vocab()))
 
     def marked(self, row: EncodedRow) -> str:

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from finqa_sft.documents import Question
 from finqa_sft.formatters.base import Prediction
-from finqa_sft.formatters.chat import ChatFormatter, ChatOptions, generated_text
-from finqa_sft.formatters.values import (
-    scale_lines,
-    split_scale,
-    split_scale_line,
-    taught_value,
-    with_scale,
-)
+from finqa_sft.formatters.chat import ChatFormatter, ChatOptions
+from finqa_sft.formatters.lines import bare_line, generated_text, read_lines
+from finqa_sft.formatters.values import scale_lines, split_scale, taught_value, with_scale
 
 SYSTEM = (
     "You answer questions about a page of a financial report. Give the answer alone: a number, a "
@@ -44,12 +39,12 @@ class AnswerFormatter(ChatFormatter):
         options = self._options
         value = taught_value(question, value=options.value)
         line, stated = with_scale(value, question.scale, place=options.scale)
-        return self._cited_above(question, [line, *scale_lines(stated)])
+        return self._cited_above(question, [bare_line(line), *scale_lines(stated)])
 
     def parse(self, completion: str) -> Prediction:
-        """The first line is the answer; an empty completion states none."""
+        """The first line that is no evidence, program or scale is the answer."""
         text = generated_text(completion)
-        cited, rest = self._without_evidence(text)
-        line, stated = split_scale_line(rest)
-        answer, scale = split_scale(line, stated, place=self._options.scale)
+        said, cited = read_lines(text, bare=True)
+        line = next((said[key] for key in said if key in ("", "answer")), "")
+        answer, scale = split_scale(line, said.get("scale"), place=self._options.scale)
         return Prediction(text=text, answer=answer or None, scale=scale, evidence=cited)

@@ -20,7 +20,7 @@ class Prediction:
     """What a completion says.
 
     Attributes:
-        text: The completion as generated, without surrounding white space.
+        text: The completion as generated, without white space around it and reasoning before it.
         answer: The answer it states, or None where it states none.
         program: The program it states, or None where it states none.
         scale: The scale it states.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,19 +10,12 @@ from pydantic import Field
 
 from finqa_sft.documents import Document, Question, Turn
 from finqa_sft.formatters.base import Message, Prediction
-from finqa_sft.formatters.citations import (
-    EvidenceStyle,
-    citations,
-    evidence_lines,
-    split_evidence,
-)
+from finqa_sft.formatters.citations import EvidenceStyle, citations
 from finqa_sft.formatters.linearize import document_text
 from finqa_sft.formatters.tables import TableStyle
 from finqa_sft.formatters.templates import Templates
 from finqa_sft.formatters.values import ScalePlace, Value
 from finqa_sft.options import Options
-
-_THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 class ChatOptions(Options):
@@ -105,14 +97,8 @@ class ChatFormatter(ABC):
 
     def _cited_above(self, question: Question, lines: Sequence[str]) -> str:
         """Some lines of a completion, under those that cite."""
-        if self._options.evidence == "none":
-            return "\n".join(lines)
         cited = citations(question, style=self._options.evidence)
-        return "\n".join([*evidence_lines(cited, before=lines[0]), *lines])
-
-    def _without_evidence(self, text: str) -> tuple[tuple[str, ...], str]:
-        """What the first lines of a completion cite, and the rest of it."""
-        return ((), text) if self._options.evidence == "none" else split_evidence(text)
+        return "\n".join([*(f"evidence: {text}" for text in cited), *lines])
 
 
 def asked_before(question: Question, turn: Turn) -> Question:
@@ -132,9 +118,3 @@ def asked_before(question: Question, turn: Turn) -> Question:
         evidence=(),
         history=(),
     )
-
-
-def generated_text(completion: str) -> str:
-    """The completion without surrounding white space and without a reasoning block before it."""
-    thinking = _THINKING.match(completion)
-    return completion[thinking.end() if thinking else 0 :].strip()

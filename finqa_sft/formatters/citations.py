@@ -25,7 +25,6 @@ SHORT_WORDS = 8
 QUOTED_WORDS = 60
 """A paragraph with more words is cited by its sentences that hold the numbers of the answer."""
 
-_LINE = re.compile(r"evidence[^\S\n]*:(.*)", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+")
 
 
@@ -55,28 +54,6 @@ def citations(question: Question, *, style: EvidenceStyle) -> tuple[str, ...]:
     blocks = question.document.blocks
     found = (text for e in question.evidence for text in _cited(blocks, e, known, style))
     return tuple(dict.fromkeys(filter(None, found)))
-
-
-def evidence_lines(cited: Sequence[str], *, before: str) -> list[str]:
-    """The lines that cite.
-
-    Args:
-        cited: What is cited; on one line each.
-        before: The line that follows. If it looks like a citation itself, an empty one ends them.
-    """
-    end = ["evidence:"] if _LINE.match(before) else []
-    return [*(f"evidence: {text}" for text in cited), *end]
-
-
-def split_evidence(text: str) -> tuple[tuple[str, ...], str]:
-    """What the first lines cite, up to one that cites nothing, and the text behind them."""
-    cited: list[str] = []
-    while match := _LINE.match(text):
-        text = text[match.end() :].lstrip()
-        if not match[1].strip():
-            break
-        cited.append(match[1].strip())
-    return tuple(cited), text
 
 
 def _cited(

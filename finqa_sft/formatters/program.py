@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 from finqa_sft.documents import Question
 from finqa_sft.errors import ProgramError
 from finqa_sft.formatters.base import Prediction
-from finqa_sft.formatters.chat import ChatFormatter, ChatOptions, generated_text
+from finqa_sft.formatters.chat import ChatFormatter, ChatOptions
+from finqa_sft.formatters.lines import bare_line, generated_text, read_lines
 from finqa_sft.formatters.values import (
     Value,
     on_one_line,
     result_scale,
     scale_lines,
     split_scale,
-    split_scale_line,
     stated_scale,
     taught_value,
     with_scale,
@@ -29,9 +27,8 @@ SYSTEM = (
     "the value alone. Where the result is in a scale, say so on the next line, as in "
     "scale: million."
 )
+_INSIDE = " A value has its scale beside it, as in 12.5 million or 4%."
 _CITING = " Before all that cite what it rests on, a line each, as in evidence: Net sales."
-
-_VALUE = re.compile(r"answer\s*:\s*(?=\S)", re.IGNORECASE)
 
 
 class ProgramOptions(ChatOptions):
@@ -55,7 +52,8 @@ class ProgramFormatter(ChatFormatter):
 
     def _instruction(self) -> str:
         """The language of the programs."""
-        return SYSTEM if self._options.evidence == "none" else SYSTEM + _CITING
+        text = SYSTEM if self._options.scale == "separate" else SYSTEM + _INSIDE
+        return text if self._options.evidence == "none" else text + _CITING
 
     def _written(self, question: Question) -> str:
         """What is cited, and the program as written, or the value."""
@@ -65,19 +63,18 @@ class ProgramFormatter(ChatFormatter):
         else:
             value = taught_value(question, value=options.value)
             line, stated = with_scale(value, question.scale, place=options.scale)
-            if _VALUE.match(line) or _is_program(line):
-                line = f"answer: {line}"
+            line = f"answer: {line}" if _is_program(line) else bare_line(line)
         return self._cited_above(question, [line, *scale_lines(stated)])
 
     def parse(self, completion: str) -> Prediction:
-        """The first line, as a program if it is one and as a value otherwise."""
+        """The first line that is no evidence or scale, as a program if it is one, else a value."""
         text = generated_text(completion)
-        cited, rest = self._without_evidence(text)
-        line, stated = split_scale_line(rest)
-        if _is_program(line):
+        said, cited = read_lines(text, bare=True)
+        key = next((key for key in said if key != "scale"), "answer")
+        line, stated = said.get(key, ""), said.get("scale")
+        if key == "program" or (not key and _is_program(line)):
             scale = stated_scale(stated) or ""
             return Prediction(text=text, program=line, scale=scale, evidence=cited)
-        line = _VALUE.sub("", line, count=1) if _VALUE.match(line) else line
         answer, scale = split_scale(line, stated, place=self._options.scale)
         return Prediction(text=text, answer=answer or None, scale=scale, evidence=cited)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 from finqa_sft.documents import Question
 from finqa_sft.formatters.base import Prediction
-from finqa_sft.formatters.chat import ChatFormatter, ChatOptions, generated_text
+from finqa_sft.formatters.chat import ChatFormatter, ChatOptions
 from finqa_sft.formatters.citations import EvidenceStyle
+from finqa_sft.formatters.lines import generated_text, read_lines
 from finqa_sft.formatters.values import (
     on_one_line,
     scale_lines,
@@ -33,15 +31,6 @@ _SCALE = {
     "none",
     "inside": ", with its scale where it is in one: 12.5 million, 4%",
 }
-
-_PLAIN = re.compile(r"(evidence|program|answer|scale): (.*)")
-_ADORNED = re.compile(
-    r"([\s>#*_`-]*)(?:\d+[.)][\s*_`]*)?"
-    r"(evidence|program|answer|scale)[\s*_`]*:([\s*_`]*)(.*)",
-    re.IGNORECASE,
-)
-_MARKS = "*_`"
-_FENCE = re.compile(r"\s*```\w*\s*")
 
 
 class StepsOptions(ChatOptions):
@@ -84,24 +73,9 @@ class StepsFormatter(ChatFormatter):
         return self._cited_above(question, [*program, f"answer: {line}", *scale_lines(stated)])
 
     def parse(self, completion: str) -> Prediction:
-        """Read the lines, in any order and any case, marked up, fenced, and with text around them.
-
-        What follows a line's word is taken from the next line where nothing stands beside it. Of
-        several answers the first counts, as of programs and scales: a model that runs on past its
-        answer begins another one, and reading ends there.
-        """
+        """Read the lines, in any order and case, marked up, fenced, and with text around them."""
         text = generated_text(completion)
-        said: dict[str, str] = {}
-        cited: list[str] = []
-        previous = ""
-        for key, value in _lines(text):
-            if key in said or (key == "evidence" and cited and previous != key):
-                break
-            previous = key
-            if key == "evidence":
-                cited.append(value)
-            else:
-                said[key] = value
+        said, cited = read_lines(text, bare=False)
         program = said.get("program")
         answer, scale = split_scale(
             said.get("answer", ""), said.get("scale"), place=self._options.scale
@@ -111,32 +85,5 @@ class StepsFormatter(ChatFormatter):
             answer=answer or None,
             program=None if program is None or program.lower() == "none" else program,
             scale=scale,
-            evidence=tuple(cited),
+            evidence=cited,
         )
-
-
-def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """The words that lines begin with, each with what it says; other lines are passed over."""
-    waiting = ""
-    for line in text.split("\n"):
-        if _FENCE.fullmatch(line) or not line.strip():
-            continue
-        key, value = _parted(line)
-        if key and not value:
-            waiting = key
-        elif key or waiting:
-            yield key or waiting, value
-            waiting = ""
-
-
-def _parted(line: str) -> tuple[str, str]:
-    """The word that a line begins with, in lower case, and the rest; or no word, and the line."""
-    if plain := _PLAIN.fullmatch(line.strip()):
-        return plain[1], plain[2].strip()
-    found = _ADORNED.fullmatch(line.strip())
-    if found is None:
-        return "", line.strip()
-    value = found[4].strip()
-    if any(mark in found[1] + found[3] for mark in _MARKS):
-        value = value.rstrip(_MARKS).strip()
-    return found[2].lower(), value

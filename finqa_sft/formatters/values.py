@@ -19,7 +19,6 @@ NO_SCALE = "none"
 
 _WORDS = "|".join(filter(None, SCALES))
 _STATED = re.compile(rf"(?:({_WORDS})s?|{NO_SCALE}|(%))(?!\w)", re.IGNORECASE)
-_LINE = re.compile(r"scale\s*:(.*)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\d.])(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
 
@@ -109,13 +108,6 @@ def stated_scale(stated: str | None) -> Scale | None:
 def scale_lines(stated: str) -> list[str]:
     """The line of the scale, if there is one."""
     return [f"scale: {stated}"] if stated else []
-
-
-def split_scale_line(text: str) -> tuple[str, str | None]:
-    """The first line of a text, and what the line of the scale under it says, if there is one."""
-    line, _, rest = text.partition("\n")
-    found = _LINE.match(rest.lstrip())
-    return line.strip(), found[1] if found else None
 
 
 def _inside(text: str) -> tuple[str, Scale]:

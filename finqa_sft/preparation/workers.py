@@ -124,7 +124,10 @@ class Workers:
         """Start a process for some pages."""
         ours, theirs = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("fork")
-        process = context.Process(target=_work, args=(theirs, self._encoder, pages), daemon=True)
+        inherited = [ours, *self._running]
+        process = context.Process(
+            target=_work, args=(theirs, inherited, self._encoder, pages), daemon=True
+        )
         # Until it has handlers of its own, a signal must not find it with this process's.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         try:
@@ -136,8 +139,16 @@ class Workers:
             theirs.close()
 
 
-def _work(pipe: Connection, encoder: PageEncoder, pages: Sequence[Page]) -> None:
+def _work(
+    pipe: Connection,
+    inherited: Sequence[Connection],
+    encoder: PageEncoder,
+    pages: Sequence[Page],
+) -> None:
     """Send the rows of each page, then None; or the error that ended it, with its traceback."""
+    # Held open here, they would hide from other processes that nobody reads what they send.
+    for other in inherited:
+        other.close()
     # Ctrl-C in a terminal reaches all processes; the one that started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

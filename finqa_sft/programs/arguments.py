@@ -54,7 +54,7 @@ def mended_argument(written: str) -> tuple[str, str | None]:
     arg = written.strip()
     if is_readable(arg):
         return arg, None
-    mended = _mended(arg.strip(_QUOTES).translate(_AS_MINUS))
+    mended = _mended(" ".join(arg.strip(_QUOTES).translate(_AS_MINUS).split()))
     if mended is None or not is_readable(mended):
         return arg, None
     return mended, f"read {arg!r} as {mended}"

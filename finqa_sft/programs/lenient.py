@@ -36,11 +36,11 @@ _CALL = re.compile(r"([A-Za-z_]{1,20})\s*\(")
 _STEP_NUMBER = re.compile(r"(?:step\s*+)?#?\s*+([0-9]{1,3})\s*+[:=.)]\s*", re.IGNORECASE)
 _BETWEEN = re.compile(rf"[\s,;{_QUOTES}]*")
 _RESULT = re.compile(
-    r"\s*+(?:=|->|\u2192|\u2248)\s*+[-\u2212$(]*[0-9][0-9.,]*(?:\s*+%?\)?)"
-    r"(?=\s*+(?:[,;]|$)|(?<=\n)|[^\S\n]*+\n)"
+    r"\s*+(?:=|->|\u2192|\u2248)\s*+[-\u2212$(]*[0-9][0-9.,]*(?:\s*+(?:%\)?|\)))?"
+    r"(?=\s*+(?:[,;]|$)|[^\S\n]*+\n)"
 )
 _CLOSING = re.compile(rf"(?:[\s.,;)\[\]{_QUOTES}]|EOF|</s>)*\Z")
-_ROW = re.compile(rf"({LABEL})(\s*,\s*[{_QUOTES}]?none[{_QUOTES}]?\s*\))", re.IGNORECASE)
+_ROW = re.compile(rf"({LABEL})(,\s*+[{_QUOTES}]?none[{_QUOTES}]?\s*+\))", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[0-9]{3}(?![0-9])")
 
 
