@@ -100,6 +100,67 @@ PHI = (
 )
 """Two special tokens after an answer; its tokens take the white space after them."""
 
+DEEPSEEK = (
+    "{% set first = namespace(text='') %}"
+    "{% for m in messages %}{% if m['role'] == 'system' %}"
+    "{% set first.text = first.text + m['content'] %}{% endif %}{% endfor %}"
+    "{{ bos_token + first.text }}{% for m in messages %}"
+    "{% if m['role'] == 'user' %}{{ '<｜User｜>' + m['content'] }}{% endif %}"
+    "{% if m['role'] == 'assistant' %}"
+    "{{ '<｜Assistant｜></think>' + m['content'].split('</think>')[-1] + eos_token }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<｜Assistant｜>' + ('<think>' if thinking else '</think>') }}{% endif %}"
+)
+"""System messages of any place open the text; a closed thought stands before every answer."""
+
+COMMAND_R = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% set role = {'system': 'SYSTEM', 'user': 'USER', 'assistant': 'CHATBOT'}[m.role] %}"
+    "{{ '<|START_OF_TURN_TOKEN|><|' + role + '_TOKEN|>' + m.content.strip() }}"
+    "{{ '<|END_OF_TURN_TOKEN|>' }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"
+)
+"""Roles are tokens of their own; takes white space off."""
+
+GRANITE = (
+    "{%- if messages[0].role != 'system' %}{{- '<|start_of_role|>system<|end_of_role|>Today: ' }}"
+    "{{- strftime_now('%B %d, %Y') + (' Think.' if thinking else '') + '<|end_of_text|>\n' }}"
+    "{%- endif %}{%- for m in messages %}"
+    "{{- '<|start_of_role|>' + m.role + '<|end_of_role|>' + m.content + '<|end_of_text|>\n' }}"
+    "{%- if loop.last and add_generation_prompt %}"
+    "{{- '<|start_of_role|>assistant<|end_of_role|>' }}{%- endif %}{%- endfor %}"
+)
+"""Asks for the day and for thinking, in a default system message; its prompt ends in the loop."""
+
+OLMO = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token + ('' if loop.last else '\n') }}"
+    "{% else %}{{ '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+"""Roles are plain text; only answers end with a token, the last without a line break."""
+
+ZEPHYR = """\
+{% for m in messages %}
+{% if m['role'] in ('system', 'user', 'assistant') %}
+{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token }}
+{% endif %}
+{% if loop.last and add_generation_prompt %}
+{{ '<|assistant|>' }}
+{% endif %}
+{% endfor %}
+"""
+"""Line breaks around its tags; the one after the last role is of the template, not of the turn."""
+
+CHANNELS = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + m.content }}"
+    "{{ '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}"
+    "{% else %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
+"""An answer stands in a channel that the prompt does not open; the last has its own end."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -351,6 +412,67 @@ FAMILIES = {
         eos="<|im_end|>",
         row="<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n"
         "<|im_start|>assistant\n⟦A<|im_end|>\n⟧",
+    ),
+    "deepseek": Family(
+        llama3,
+        DEEPSEEK,
+        ("<｜User｜>", "<｜Assistant｜>"),
+        bos="<｜begin▁of▁sentence｜>",
+        eos="<｜end▁of▁sentence｜>",
+        plain=("<think>", "</think>"),
+        row="<｜begin▁of▁sentence｜>S<｜User｜>Q<｜Assistant｜></think>⟦A<｜end▁of▁sentence｜>⟧",
+        flags={"thinking_off": True},
+    ),
+    "command-r": Family(
+        gpt2,
+        COMMAND_R,
+        tuple(
+            f"<|{name}_TOKEN|>"
+            for name in ("START_OF_TURN", "END_OF_TURN", "SYSTEM", "USER", "CHATBOT")
+        ),
+        bos="<BOS_TOKEN>",
+        eos="<EOS_TOKEN>",
+        row="<BOS_TOKEN><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>S<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Q<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>⟦A<|END_OF_TURN_TOKEN|>⟧",
+        flags={"trims_answer": True},
+    ),
+    "granite": Family(
+        gpt2,
+        GRANITE,
+        ("<|start_of_role|>", "<|end_of_role|>"),
+        eos="<|end_of_text|>",
+        row="<|start_of_role|>system<|end_of_role|>S<|end_of_text|>\n"
+        "<|start_of_role|>user<|end_of_role|>Q<|end_of_text|>\n"
+        "<|start_of_role|>assistant<|end_of_role|>⟦A<|end_of_text|>\n⟧",
+        flags={"thinking_off": True, "date_pinned": True},
+    ),
+    "olmo": Family(
+        gpt2,
+        OLMO,
+        (),
+        bos="<|endoftext|>",
+        eos="<|endoftext|>",
+        plain=("|||EMAIL_ADDRESS|||",),
+        row="<|endoftext|><|system|>\nS\n<|user|>\nQ\n<|assistant|>\n⟦A<|endoftext|>⟧",
+    ),
+    "zephyr": Family(
+        metaspace,
+        ZEPHYR,
+        (),
+        bos="<s>",
+        eos="</s>",
+        row="<|system|>\nS</s>\n<|user|>\nQ</s>\n<|assistant|>\n⟦A</s>\n⟧",
+        cuts_lines=False,
+    ),
+    "gpt-oss": Family(
+        o200k,
+        CHANNELS,
+        ("<|start|>", "<|end|>", "<|message|>", "<|channel|>"),
+        eos="<|return|>",
+        row="<|start|>system<|message|>S<|end|><|start|>user<|message|>Q<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>⟦A<|return|>⟧",
+        flags={"completes_prompt": "<|channel|>final<|message|>"},
     ),
     "no template": Family(
         gpt2,

@@ -87,7 +87,7 @@ def questions(draw: st.DrawFn) -> list[Question]:
 room = st.integers(0, 450)
 
 
-@settings(max_examples=60, deadline=None)  # the first cut imports the search library
+@settings(max_examples=40, deadline=None)  # the first cut imports the search library
 @given(questions(), st.sampled_from(LENGTHS), room, st.booleans())
 def test_every_fitting_keeps_what_it_promises(
     asked: list[Question], length: Length, max_length: int, keep_evidence: bool
@@ -97,7 +97,7 @@ def test_every_fitting_keeps_what_it_promises(
     assert keep_evidence or not fitted.evidence_too_long
 
 
-@settings(max_examples=60, deadline=None)  # the first cut imports the search library
+@settings(max_examples=40, deadline=None)  # the first cut imports the search library
 @given(questions(), st.sampled_from(LENGTHS), room, st.booleans())
 def test_no_length_is_asked_for_twice(
     asked: list[Question], length: Length, max_length: int, keep_evidence: bool
@@ -116,7 +116,7 @@ def test_no_length_is_asked_for_twice(
         assert len(calls) == len(asked)
 
 
-@settings(max_examples=60, deadline=None)  # the first cut imports the search library
+@settings(max_examples=40, deadline=None)  # the first cut imports the search library
 @given(questions(), st.sampled_from(LENGTHS), room, st.booleans())
 def test_the_order_of_the_questions_changes_nothing(
     asked: list[Question], length: Length, max_length: int, keep_evidence: bool

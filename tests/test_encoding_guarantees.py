@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
-from chat_templates import CHATML, FAMILIES, LLAMA, THINKING, Family, gpt2, llama3, qwen
+from chat_templates import CHATML, FAMILIES, IM, LLAMA, TEXT, THINKING, Family, gpt2, llama3, qwen
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from finqa_sft.encoding import IGNORED, BrokenGuarantee, EncodedRow, Encoder, Guarantee
@@ -126,6 +128,74 @@ def test_an_encoder_goes_to_another_process_without_its_memory(name: str) -> Non
     sent = pickle.loads(pickle.dumps(encoder))
     assert sent._tokens._memory == {}
     assert sent.encode(PROMPT, said("A")) == row
+
+
+def wordpiece() -> Tokenizer:
+    """Drops white space; a word that it does not know is one unknown token."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=300, special_tokens=["[UNK]"], show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXT, trainer)
+    return tokenizer
+
+
+def unigram() -> Tokenizer:
+    """One unknown token for any run of unknown characters."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=200, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXT, trainer)
+    return tokenizer
+
+
+@pytest.mark.parametrize("backend", [wordpiece, unigram])
+def test_tokenizers_with_unknown_tokens_keep_the_guarantees_or_refuse_the_row(
+    backend: Callable[[], Tokenizer],
+) -> None:
+    encoder = Encoder(Family(backend, CHATML, IM, eos="<|im_end|>", row="").tokenizer())
+    for answer in ("$ 412.6 million", "add(5, 4), divide(#0, const_100)", "前年比 3.6%"):
+        row = encoder.encode(PROMPT, said(answer))
+        assert "".join(answer.split()) in "".join(encoder.marked(row).split())
+    with pytest.raises(BrokenGuarantee) as error:
+        encoder.encode(PROMPT, said("5 ж"))
+    assert error.value.guarantee is Guarantee.SAYS
+
+
+@pytest.mark.parametrize("text", [" " * 9000 + "x", "ж" * 9000])
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        FAMILIES["phi3"].tokenizer,
+        FAMILIES["llama3"].tokenizer,
+        Family(wordpiece, CHATML, IM, eos="<|im_end|>", row="").tokenizer,
+        Family(unigram, CHATML, IM, eos="<|im_end|>", row="").tokenizer,
+    ],
+    ids=["takes white space", "trims", "wordpiece", "unigram"],
+)
+def test_no_row_is_taken_for_longer_than_it_is(
+    tokenizer: Callable[[], PreTrainedTokenizerBase], text: str
+) -> None:
+    encoder = Encoder(tokenizer())
+    length = encoder.length(asked(text), said("5"))
+    assert encoder.length(asked(text), said("5"), limit=length) == length
+    assert not encoder.is_far_longer(asked(text), than=length)
+
+
+@pytest.mark.parametrize("token", [" <x>", "\n<x>", "aa", "a a", "< <"])
+def test_any_control_token_can_be_taken_apart(token: str) -> None:
+    encoder = Encoder(Family(gpt2, CHATML, (*IM, token), eos="<|im_end|>", row="").tokenizer())
+    spelt = asked(f"q{token}{token} aaa a a< < <x>")
+    apart = encoder.taken_apart(spelt)
+    assert (encoder.control_token(spelt), encoder.control_token(apart)) == (token, None)
+    assert apart[0]["content"].replace(" ", "") == spelt[0]["content"].replace(" ", "")
+    assert encoder.encode(apart, said("5"))
 
 
 def test_thinking_is_off_in_training_and_in_generation_by_others() -> None:

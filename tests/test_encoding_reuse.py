@@ -66,7 +66,7 @@ PRE_TOKENIZERS = {
 
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
 def test_no_piece_reaches_across_a_cut_in_any_short_text(name: str) -> None:
-    """All texts of up to four characters around a cut, over the alphabet."""
+    """All texts over the alphabet with up to three characters before a cut and two behind it."""
     pre_tokenizer, side = PRE_TOKENIZERS[name]
 
     @cache
@@ -77,7 +77,7 @@ def test_no_piece_reaches_across_a_cut_in_any_short_text(name: str) -> None:
     def texts(length: int) -> list[str]:
         return ["".join(letters) for letters in itertools.product(ALPHABET, repeat=length)]
 
-    for around, length in itertools.product(range(5), range(5)):
+    for around, length in itertools.product(range(4), range(3)):
         if around + length > 4:
             continue
         for left, letter, right in itertools.product(texts(around), "a|", texts(length)):
@@ -105,7 +105,7 @@ def test_no_piece_reaches_across_a_cut_in_longer_texts(name: str, left: str, rig
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *BACKENDS])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_ids_are_those_of_the_whole_text(name: str, data: st.DataObject) -> None:
     reusing, whole = pair(name)

@@ -115,6 +115,12 @@ def test_text_of_the_data_is_never_a_template() -> None:
          f"template; {POSSIBLE}"),
         (BOTH + "{{ company | trim(5) }}", "line 1: the filter 'trim' is not possible in a "
          f"template; {POSSIBLE}"),
+        (BOTH + "\n{% autoescape true %}{% endautoescape %}", "line 2: autoescape is not "
+         f"possible in a template; {POSSIBLE}"),
+        ("{% filter upper %}" + BOTH + "{% endfilter %}", "line 1: a filter is not possible in a "
+         f"template; {POSSIBLE}"),
+        (BOTH + "{{ company ~ company }}", "line 1: joining with ~ is not possible in a template; "
+         f"{POSSIBLE}"),
         (BOTH + "{{ 5 }}", f"line 1: a constant is not possible in a template; {POSSIBLE}"),
         (BOTH + "x" * 10_000, "10,028 characters; a template has 10,000 at most, and the text of "
          "the page comes from the data"),

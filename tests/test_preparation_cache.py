@@ -6,6 +6,7 @@ import json
 import multiprocessing.util
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
 import pytest
 from transformers import AutoTokenizer
 
@@ -41,7 +43,7 @@ import os, signal, sys, time
 from finqa_sft import AnswerFormatter, hookimpl
 from finqa_sft.formatters.answer import AnswerOptions
 from finqa_sft.errors import DataError
-from finqa_sft.options import Options
+from finqa_sft.options import Options, RecipePath
 from finqa_sft.plugins.records import FormatterRecord
 
 class Strange(Exception):
@@ -50,6 +52,7 @@ class Strange(Exception):
 
 class How(Options):
     how: str = ""
+    files: tuple[RecipePath, ...] = ()
 
 class Wayward(AnswerFormatter):
     def __init__(self, options):
@@ -245,6 +248,22 @@ def test_the_source_of_a_plugins_formatter_is_in_the_key(folder: Path, encoder: 
     assert len(entries(folder)) == 2
 
 
+def test_the_contents_of_files_that_options_name_are_in_the_key(
+    folder: Path, encoder: Encoder
+) -> None:
+    plugin, formatter = wayward("none")
+    (folder / "glossary.txt").write_text("one")
+    named = plugin, formatter.replace("how:", "files: [glossary.txt], how:")
+    prepared(encoder, *named)
+    prepared(encoder, *named)
+    assert len(entries(folder)) == 1
+    (folder / "glossary.txt").write_text("two")
+    prepared(encoder, *named)
+    assert len(entries(folder)) == 2
+    prepared(encoder, plugin, formatter.replace("how:", "files: [.], how:"))
+    assert len(entries(folder)) == 2, "what is in a folder cannot be told"
+
+
 def test_without_a_cache_nothing_is_written(folder: Path, encoder: Encoder) -> None:
     said: list[str] = []
     prepared(encoder, "data.cache=false", say=said.append)
@@ -279,6 +298,45 @@ def test_a_cache_that_cannot_be_written_is_named(
         "a folder that can be written and has room, or data.cache=false"
     )
     prepared(encoder, "data.cache=false")
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, 100)
+
+
+def cut_off_behind_a_batch(file: Path) -> None:
+    with pyarrow.OSFile(str(file)) as source:
+        reader = pyarrow.ipc.open_stream(source)
+        batch = reader.read_next_batch()
+    with (
+        pyarrow.OSFile(str(file), "wb") as sink,
+        pyarrow.ipc.new_stream(sink, reader.schema) as writer,
+    ):
+        writer.write_batch(batch.slice(0, 20))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (cut_off, "Expected to read "),
+        (cut_off_behind_a_batch, "20 of 31 rows are there; "),
+        (Path.unlink, "[Errno 2] Failed to open local file "),
+    ],
+)
+def test_a_damaged_cache_is_named_and_not_read(
+    folder: Path, encoder: Encoder, damage: Callable[[Path], None], said: str
+) -> None:
+    whole = prepared(encoder).fingerprint
+    [file] = entries(folder)
+    damage(folder / file)
+    with pytest.raises(DataError) as caught:
+        prepared(encoder)
+    kept = folder / "cache" / "encoded"
+    assert str(caught.value).startswith(f"the rows kept in {kept} are damaged: {said}")
+    assert str(caught.value).endswith("; delete that folder, or set data.cache=false")
+    assert prepared(encoder, "data.cache=false").fingerprint == whole
+    shutil.rmtree(kept)
+    assert prepared(encoder).fingerprint == whole
 
 
 @pytest.mark.parametrize(("processes", "cache"), [(1, "true"), (2, "true"), (2, "false")])
@@ -319,7 +377,7 @@ def test_the_traceback_in_a_process_is_the_cause(folder: Path, encoder: Encoder)
         prepared(encoder, *wayward("raises"))
     cause = str(caught.value.__cause__)
     assert cause.startswith("in a process that encodes\nTraceback (most recent call last):\n")
-    assert 'wayward.py", line 24, in prompt\n    raise KeyError("ledger")\n' in cause
+    assert 'wayward.py", line 25, in prompt\n    raise KeyError("ledger")\n' in cause
 
 
 def test_an_error_that_cannot_be_sent_to_another_process_is_said(
@@ -413,7 +471,6 @@ def own_base(folder: Path, tiny: Path) -> Path:
     [
         ("stats", signal.SIGINT, True),
         ("stats", signal.SIGTERM, False),
-        ("preview", signal.SIGTERM, True),
         ("train", signal.SIGTERM, True),
     ],
 )

@@ -132,20 +132,22 @@ def test_labels_that_disagree_can_be_dropped(room: Room) -> None:
     assert not data.counts.noticed
 
 
-def test_labels_that_disagree_can_be_corrected(room: Room) -> None:
+def test_labels_of_which_two_agree_can_be_corrected(room: Room) -> None:
     data = room("data.disagreements=correct")
     assert labels(data) == {
         "good": ("20.0", 20.0),
         "sign": ("-20.0", -20.0),
-        "other": ("100", 100.0),
+        "other": ("7", 100.0),
         "unmarked": ("25.0%", 0.25),
         "stale": ("180", 180.0),
     }
     unmarked = Agreement.UNMARKED_PERCENT.value
-    assert data.counts.changed == {
-        **dict.fromkeys((f"{SIGN}: corrected", f"{DIFFERENT}: corrected"), 1),
-        **dict.fromkeys((f"{STALE}: corrected", f"{unmarked}: corrected"), 1),
-    } | {reason: 0 for reason, n in data.counts.changed.items() if not n}
+    assert {reason: n for reason, n in data.counts.changed.items() if n} == {
+        f"{SIGN}: corrected": 1,
+        f"{STALE}: corrected": 1,
+        f"{unmarked}: corrected": 1,
+    }
+    assert data.counts.noticed == {DIFFERENT: 1}, "which label is wrong cannot be told"
     assert data.counts.places[f"{STALE}: corrected"] == ["own.json row 5"]
     assert taught(data)["stale"] == "180"
 
@@ -201,7 +203,9 @@ def test_held_out_labels_are_settled_alike(room: Room) -> None:
     text = RECIPE.format(reader="finqa") + (
         "evaluation:\n  sources:\n    - reader: finqa\n      files: own.json\n"
     )
-    (room.folder / "train.json").write_text(json.dumps([{**ROWS[0], "pre_text": ["other ."]}]))
+    (room.folder / "train.json").write_text(
+        json.dumps([{**ROWS[0], "filename": "train.pdf", "pre_text": ["other ."]}])
+    )
     text = text.replace("own.json", "train.json", 1)
     (room.folder / "r.yaml").write_text(text)
     recipe = load_recipe(
@@ -361,7 +365,7 @@ def test_of_many_that_are_too_long_the_first_are_named(room: Room) -> None:
 
 
 def test_what_is_left_out_for_another_reason_is_not_too_long(room: Room) -> None:
-    room.write([ROWS[0], finqa_row("end", "what?", answer="5<|end|>6", exe_ans="yes<|end|>")])
+    room.write([ROWS[0], finqa_row("end", "what?", answer="20<|end|>")])
     data = room("data.too_long=error", "formatter.value=written")
     assert [dropped.reason for dropped in data.training.dropped] == [
         "control token '<|end|>' of the tokenizer in the answer"

@@ -107,12 +107,11 @@ def settle(question: Question, policy: Disagreements) -> Question | None:
 
     - `keep`: every question stays as it is.
     - `drop`: a question whose labels disagree is left out.
-    - `correct`: the program decides, since it shows how its number comes about. The executed
-      answer becomes what the program computes, and a written answer that disagrees is written anew
-      from that, in its own style: percent stays percent with as many decimals, the currency stays,
-      a negative number gets a "-". Without a program that can be executed the written answer
-      decides, since a person stated it, and the executed answer becomes its number. A percentage
-      without its sign gets one ("14.2" beside 0.142 becomes "14.2%"); other labels that agree stay.
+    - `correct`: what two of the three labels say is taken over by the third. A written answer gets
+      the sign of the executed one if a program computes that; an executed answer becomes what the
+      program computes if the written one says so too. A percentage without its sign gets one
+      ("14.2" beside 0.142 becomes "14.2%"). Where nothing tells which label is wrong, as with
+      two different numbers, both stay: of FinQA's, as often the program is the wrong one.
     - `error`: the first question whose labels disagree ends the run.
 
     Returns:
@@ -138,38 +137,20 @@ def settle(question: Question, policy: Disagreements) -> Question | None:
 
 
 def _corrected(question: Question, found: Agreement) -> Question:
-    written = written_number(question.answer)
+    written, computed = written_number(question.answer), computed_answer(question)
     if found is Agreement.UNMARKED_PERCENT and written is not None:
         marked = f"{question.answer[: written.end]}%{question.answer[written.end :]}"
         return replace(question, answer=marked)
-    if not found.disagrees:
+    if found is Agreement.SIGN and written is not None and computed is not None:
+        mended = replace(question, answer=written.negated())
+    elif found is Agreement.PROGRAM:
+        mended = replace(question, executed_answer=computed)
+    else:
         return question
-    computed = computed_answer(question)
-    if computed is None:
-        return replace(question, executed_answer=_stated(question))
-    question = replace(question, executed_answer=computed)
-    if not _compare(question, computed).disagrees:
+    settled = agreement(mended)
+    if settled.disagrees or settled is Agreement.NO_NUMBER:
         return question
-    return replace(question, answer=_restated(question.answer, computed))
-
-
-def _stated(question: Question) -> float | str:
-    """The executed answer that the written one implies, where the two disagree."""
-    written = written_number(question.answer)
-    if written is None:
-        return question.answer.strip().lower()
-    in_percent = written.is_percent and question.scale != "percent"
-    return round(written.value / 100 if in_percent else written.value, 10)
-
-
-def _restated(answer: str, computed: float | str) -> str:
-    """The written answer with what is computed in it, in its own style."""
-    if isinstance(computed, str):
-        return computed
-    written = written_number(answer)
-    if written is None:
-        return plain_number(computed)
-    return written.rewritten(computed)
+    return _corrected(mended, settled)
 
 
 def _compare(question: Question, executed: float | str | None) -> Agreement:

@@ -39,8 +39,10 @@ NUMBERED = _words(
     "clause article exhibit schedule page room suite unit building lot gate code model series "
     "class type id ref reference account product and or"
 )
-CONJUNCTIONS = _words("and or")
 """Words that an identifier such as "201c" can follow."""
+
+CONJUNCTIONS = _words("and or")
+"""Those of them that a quotation can follow as well."""
 
 AFTER_YEARS = _words(
     "a an and are as at by compared from had has have in include included includes is may of on or "

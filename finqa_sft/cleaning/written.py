@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -34,7 +33,7 @@ class Written:
         end: Where it ends, with its percent sign or word of scale.
         money: The currency sign in front, with its space.
         mark: The percent sign or the word of scale behind it, with its space.
-        grouped: Whether the thousands are set apart.
+        digits: The digits as written, with their commas and point.
     """
 
     value: float
@@ -46,28 +45,18 @@ class Written:
     end: int
     money: str
     mark: str
-    grouped: bool
+    digits: str
 
     @property
     def unit(self) -> float:
         """One unit of the last written digit."""
         return float(10.0**-self.decimals)
 
-    def rewritten(self, value: float) -> str:
-        """The answer with another number in the same style, its sign a "-".
-
-        Args:
-            value: What is computed: a fraction or percent where the answer is in percent, and with
-                or without the word of scale; of two readings the one nearer to what was written
-                counts. Where both are far off, the plain number is written.
-        """
-        scales = (0.01, 1.0) if self.is_percent else (1.0, self.factor)
-        off, scale = min((_orders_off(value / scale, self.value), scale) for scale in scales)
-        is_near = off <= 2 or (scale == 1.0 and not self.mark)
-        shown = value / scale if is_near else value
-        number = plain_number(shown, decimals=self.decimals, grouped=self.grouped)
-        mark = self.mark if is_near else ""
-        return f"{self.text[: self.start]}{self.money}{number}{mark}{self.text[self.end :]}"
+    def negated(self) -> str:
+        """The answer with the other sign: "$ -5 million" for "$ 5 million", "5.2" for "(5.2)"."""
+        sign = "" if self.value < 0 else "-"
+        number = f"{self.money}{sign}{self.digits}{self.mark}"
+        return f"{self.text[: self.start]}{number}{self.text[self.end :]}"
 
 
 def written_number(text: str) -> Written | None:
@@ -96,28 +85,10 @@ def written_number(text: str) -> Written | None:
         end=end,
         money=match["money"] or "",
         mark=mark + ((match["word"] or "") if end == match.end() else ""),
-        grouped="," in digits,
+        digits=digits,
     )
 
 
-def plain_number(value: float, *, decimals: int | None = None, grouped: bool = False) -> str:
-    """A number without an exponent, in as few digits as give it back.
-
-    Args:
-        value: The number.
-        decimals: Round to so many digits behind the point, or more where it would read as 0.
-        grouped: Set the thousands apart by commas.
-    """
-    if decimals is None:
-        return f"{Decimal(repr(value)):f}".removesuffix(".0")
-    while value and decimals < 20 and not round(value, decimals):
-        decimals += 1
-    text = f"{Decimal(repr(value)):{',' if grouped else ''}.{decimals}f}"
-    return text.removeprefix("-") if not float(text.replace(",", "")) else text
-
-
-def _orders_off(value: float, written: float) -> float:
-    """By how many powers of ten two numbers differ; 0 where one of them is 0."""
-    if not value or not written:
-        return 0.0
-    return abs(math.log10(abs(value)) - math.log10(abs(written)))
+def plain_number(value: float) -> str:
+    """A number without an exponent, in as few digits as give it back."""
+    return f"{Decimal(repr(value)):f}".removesuffix(".0")

@@ -42,6 +42,10 @@ _WORDS: Mapping[type[nodes.Node], str] = MappingProxyType(
         nodes.Getattr: "an attribute",
         nodes.Getitem: "an index",
         nodes.Block: "a block",
+        nodes.FilterBlock: "a filter",
+        nodes.With: "a with",
+        nodes.ScopedEvalContextModifier: "autoescape",
+        nodes.Concat: "joining with ~",
         nodes.BinExpr: "arithmetic",
         nodes.Compare: "a comparison by size",
         nodes.Const: "a constant",
@@ -111,7 +115,8 @@ class _Check:
                 for child in node.nodes:
                     ways = self._output(child, ways)
             else:
-                raise self._refusal(node)
+                # The parser wraps `autoescape` into a scope without a line.
+                raise self._refusal(node.body[0] if isinstance(node, nodes.Scope) else node)
         return ways
 
     def _branches(self, node: nodes.If, ways: set[frozenset[str]]) -> set[frozenset[str]]:

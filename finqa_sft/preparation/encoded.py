@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
 
 import finqa_sft
 from finqa_sft.documents import Document, Question
@@ -17,6 +20,7 @@ from finqa_sft.errors import DataError
 from finqa_sft.models.cache import cache_root
 from finqa_sft.preparation.pages import Page, PageEncoder
 from finqa_sft.preparation.workers import Workers
+from finqa_sft.wording import one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -93,33 +97,39 @@ def encode_questions(
                 cache_dir=str(folder),
                 fingerprint=_fingerprint(pages, key),
             )
+            if len(encoded) != len(questions):
+                raise _cannot_read(folder, f"{len(encoded)} of {len(questions)} rows are there")
     order = sorted(range(len(encoded)), key=encoded["question"].__getitem__)
     return encoded.select(order)
 
 
 def cache_key(
-    tokenizer: PreTrainedTokenizerBase, formatter: object, *settings: object
+    tokenizer: PreTrainedTokenizerBase, formatter: object, options: BaseModel, *settings: object
 ) -> str | None:
     """What rows depend on besides the questions, as one text.
 
     Args:
         tokenizer: Its vocabulary, rules and chat template count.
         formatter: The source code of its package counts.
+        options: Its options; the contents of files that they name count too.
         settings: Anything else that rows depend on.
 
     Returns:
-        The text, or None where a source or the tokenizer's rules cannot be read.
+        The text, or None where a source, a named file or the tokenizer's rules cannot be read.
     """
     if not tokenizer.is_fast:
         return None
     package = type(formatter).__module__.partition(".")[0]
     code = [_source_hash(name) for name in sorted({package, finqa_sft.__name__})]
-    if None in code:
+    files = [_file_hash(path) for path in _paths_in(options)]
+    if None in (*code, *files):
         return None
     rules = tokenizer.backend_tokenizer.to_str()
     return repr(
         (
             code,
+            files,
+            options.model_dump_json(),
             hashlib.sha256(rules.encode()).hexdigest(),
             tokenizer.chat_template,
             sorted(map(str, tokenizer.all_special_tokens)),
@@ -139,6 +149,23 @@ def _source_hash(package: str) -> str | None:
     for source in files:
         digest.update(str(source.relative_to(path.parent)).encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()
+
+
+def _paths_in(value: object) -> Iterator[Path]:
+    """The paths among options."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, BaseModel):
+        yield from _paths_in(dict(value))
+    elif isinstance(value, Mapping):
+        yield from chain.from_iterable(map(_paths_in, value.values()))
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        yield from chain.from_iterable(map(_paths_in, value))
+
+
+def _file_hash(path: Path) -> str | None:
+    """A hash of a file's contents; None for a folder, and where there is no such file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _pages(questions: Sequence[Question]) -> list[Page]:
@@ -174,8 +201,9 @@ def _library_errors(folder: Path, workers: Workers) -> Iterator[None]:
     """The errors of encoding out of those that datasets wraps them in; bars in terminals alone.
 
     Raises:
-        DataError: The cache folder cannot be written.
+        DataError: The cache folder cannot be written, or what is there cannot be read.
     """
+    import pyarrow  # type: ignore[import-untyped]
     from datasets.exceptions import DatasetGenerationError
     from datasets.utils import (
         are_progress_bars_disabled,
@@ -194,6 +222,9 @@ def _library_errors(folder: Path, workers: Workers) -> Iterator[None]:
         if isinstance(error.__cause__, OSError):
             raise _cannot_write(folder, error.__cause__) from error
         raise
+    # While rows are written, all errors come as one of datasets.
+    except (pyarrow.ArrowInvalid, FileNotFoundError) as error:
+        raise _cannot_read(folder, one_line(error)) from error
     except OSError as error:
         raise _cannot_write(folder, error) from error
     finally:
@@ -205,6 +236,13 @@ def _cannot_write(folder: Path, error: OSError) -> DataError:
     return DataError(
         f"cannot write {folder}: {error.strerror or error}; set FINQA_SFT_CACHE to a folder that "
         "can be written and has room, or data.cache=false"
+    )
+
+
+def _cannot_read(folder: Path, problem: str) -> DataError:
+    return DataError(
+        f"the rows kept in {folder} are damaged: {problem}; delete that folder, or set "
+        "data.cache=false"
     )
 
 

@@ -105,9 +105,10 @@ def prepare_data(
     if not data.training.summary["supervised_tokens"]:
         reasons = "; ".join(f"{reason}: {n}" for reason, n in counts.left_out.items() if n)
         short = any(counts.left_out[reason] for reason in LENGTH_REASONS)
+        others = f", {len(data.held_out)} are held out" if len(data.held_out) else ""
         raise DataError(
-            f"no token is left to train on: of {counts.read.total()} questions read, "
-            f"{len(data.training.rows)} remain ({reasons or 'none was left out'})"
+            f"no token is left to train on: of {counts.read.total()} questions read{others}, "
+            f"{len(data.training)} remain ({reasons or 'none was left out'})"
             + ("; raise formatter.max_length" if short else "")
         )
     return data
@@ -132,8 +133,17 @@ def _part(
         max_length=recipe.max_length,
         keep_evidence=keep_evidence,
     )
-    made_with = (recipe.formatter.options.model_dump_json(), recipe.max_length, keep_evidence)
-    key = cache_key(encoder.tokenizer, formatter, *made_with) if recipe.data.cache else None
+    key = (
+        cache_key(
+            encoder.tokenizer,
+            formatter,
+            recipe.formatter.options,
+            recipe.max_length,
+            keep_evidence,
+        )
+        if recipe.data.cache
+        else None
+    )
     encoded = encode_questions(
         once,
         pages,

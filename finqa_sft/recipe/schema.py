@@ -109,8 +109,8 @@ class DataRules(Options):
 
     disagreements: Disagreements = "keep"
     """What becomes of a question whose written answer and executed answer disagree, in sign, in
-    scale or outright: `keep` it as it is, `drop` it, `correct` both to what the program computes,
-    or stop the run with an `error`. All are counted."""
+    scale or outright: `keep` it as it is, `drop` it, `correct` the label that two others
+    contradict and keep the rest, or stop the run with an `error`. All are counted."""
 
     too_long: Literal["drop", "error"] = "drop"
     """What becomes of a question that does not fit into `formatter.max_length` even with the least
