@@ -18,7 +18,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/finqa-sft train quickstart output.overwrite=true $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n auto $(ARGS)
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -26,6 +26,8 @@ from finqa_sft.preparation import PreparedData, encoded, prepare_data
 from finqa_sft.preparation.pages import Page, PageEncoder
 from finqa_sft.recipe import load_recipe
 
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs processes forked on Linux")
+
 RECIPE = """\
 data:
   processes: 2
@@ -372,6 +374,7 @@ def test_an_error_of_a_plugin_comes_out_of_its_process_with_its_name(
     assert len(prepared(encoder, *run).training) == len(prepared(encoder).training)
 
 
+@needs_linux
 def test_the_traceback_in_a_process_is_the_cause(folder: Path, encoder: Encoder) -> None:
     with pytest.raises(KeyError) as caught:
         prepared(encoder, *wayward("raises"))
@@ -380,6 +383,7 @@ def test_the_traceback_in_a_process_is_the_cause(folder: Path, encoder: Encoder)
     assert 'wayward.py", line 25, in prompt\n    raise KeyError("ledger")\n' in cause
 
 
+@needs_linux
 def test_an_error_that_cannot_be_sent_to_another_process_is_said(
     folder: Path, encoder: Encoder
 ) -> None:
@@ -389,6 +393,7 @@ def test_an_error_that_cannot_be_sent_to_another_process_is_said(
     assert caught.value.__notes__ == ["raised in the formatter 'wayward' of wayward.py"]
 
 
+@needs_linux
 def test_a_process_that_the_system_ends_is_not_waited_for(folder: Path, encoder: Encoder) -> None:
     with pytest.raises(HardwareError) as caught:
         prepared(encoder, *wayward("dies"))
@@ -465,6 +470,7 @@ def own_base(folder: Path, tiny: Path) -> Path:
     return folder
 
 
+@needs_linux
 @pytest.mark.multiprocess
 @pytest.mark.parametrize(
     ("verb", "number", "to_all"),
@@ -498,6 +504,7 @@ def test_a_signal_ends_all_processes_and_the_next_run_works(
     assert prepared(encoder, *wayward("slow")).fingerprint == prepared(encoder).fingerprint
 
 
+@needs_linux
 @pytest.mark.multiprocess
 def test_processes_end_with_the_one_that_started_them(own_base: Path, encoder: Encoder) -> None:
     command = Command("stats", "r.yaml", *wayward("slow"))
@@ -513,6 +520,7 @@ def test_processes_end_with_the_one_that_started_them(own_base: Path, encoder: E
     assert prepared(encoder, *wayward("slow")).fingerprint == prepared(encoder).fingerprint
 
 
+@needs_linux
 @pytest.mark.multiprocess
 def test_two_commands_can_prepare_the_same_data_at_once(own_base: Path) -> None:
     both = [Command("stats", "r.yaml", "--json") for _ in range(2)]
@@ -523,6 +531,7 @@ def test_two_commands_can_prepare_the_same_data_at_once(own_base: Path) -> None:
     assert len(entries(own_base)) == 1
 
 
+@needs_linux
 @pytest.mark.multiprocess
 def test_ctrl_c_as_a_user_presses_it(own_base: Path) -> None:
     code = (
