@@ -142,6 +142,20 @@ def test_a_document_of_which_all_is_left_out_is_explained(shell: Shell) -> None:
     )
 
 
+def test_a_question_of_a_shown_document_that_is_dropped_is_named(shell: Shell) -> None:
+    many(shell)
+    text = (shell.folder / "own.csv").read_text()
+    shell.write("own.csv", text + f"p3,{'Rent? ' * 60},Sales were 3.,3\n")
+    out = shown(shell, "--document", "p3")
+    assert titles(out) == ["p3"]
+    assert f"own.csv row 11 is dropped: {TOO_LONG}\nRent? Rent?" in out
+
+
+def test_a_question_that_is_trained_on_twice_is_shown_once(shell: Shell) -> None:
+    many(shell)
+    assert titles(shown(shell, "--document", "p3", "data.sources.0.weight=2")) == ["p3"]
+
+
 @pytest.mark.parametrize(
     ("document", "hint"),
     [("page_7", "did you mean 'page_6'?"), ("GS/2014", "the first is 'page_1'"), ("", "the first")],

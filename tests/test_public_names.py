@@ -171,6 +171,7 @@ AUTHORS = {
         "PluginRule": "Rule",
         "ReaderRule": "Rule",
         "Rule": "Enum",
+        "TokenizerRule": "Rule",
         "check_collator": (
             "(collator: Collator, *, pad_token_id: int | None = None, "
             "model: PreTrainedModel | None = None) -> None"
@@ -182,6 +183,7 @@ AUTHORS = {
         "check_model_factory": "(factory: ModelFactory, *, output_dir: Path) -> None",
         "check_plugin": "(plugin: ModuleType) -> None",
         "check_reader": "(reader: Reader) -> None",
+        "check_tokenizer": "(tokenizer: PreTrainedTokenizerBase) -> None",
     },
 }
 """Names that authors of components import, by their module: signatures, options, bases, `build`."""

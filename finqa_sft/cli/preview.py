@@ -15,8 +15,11 @@ from finqa_sft.cli.common import add_recipe_arguments, load_recipe, positive
 from finqa_sft.errors import DataError, OutputError
 from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.preparation import Part, PreparedData
+from finqa_sft.preparation.counts import place
+from finqa_sft.preparation.parts import Dropped
 from finqa_sft.preparation.prepare import prepared_recipe
 from finqa_sft.preparation.report import (
+    GIVEN,
     LEARNT_IS,
     count_lines,
     fate_lines,
@@ -28,7 +31,7 @@ from finqa_sft.preparation.report import (
 )
 from finqa_sft.recipe import Recipe
 from finqa_sft.signals import handled, interrupt
-from finqa_sft.wording import did_you_mean
+from finqa_sft.wording import did_you_mean, visible
 
 ROWS = 3
 HTML_WIDTH = 110
@@ -66,6 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
         if example.left_out:
             console.print(Text("left out of the document:", "bold"))
             console.print(omitted_text(example))
+    for one in _dropped(prepared.data, arguments.document):
+        console.print()
+        console.print(Text(visible(f"{place(one.question)} is dropped: {one.reason}"), "bold"))
+        console.print(Text(visible(one.question.text), GIVEN))
     console.print()
     for line in _footer(recipe, prepared.data):
         console.print(line)
@@ -106,20 +113,26 @@ def _chosen(
     """
     if document is None:
         return [(data.training, i) for i in _spread(len(data.training), rows or ROWS)]
+    parts = (data.training, data.held_out)
     found = []
-    for part in (data.training, data.held_out):
-        places = [i for i, q in enumerate(part.questions) if q.document.id == document]
-        found += [(part, i) for i in places[:rows]]
+    for part in parts:
+        # A question that is trained on several times is shown once.
+        asked = {id(q): i for i, q in enumerate(part.questions) if q.document.id == document}
+        found += [(part, i) for i in list(asked.values())[:rows]]
     if found:
         return found
-    parts = (data.training, data.held_out)
-    dropped = [one for part in parts for one in part.dropped]
-    if reasons := {one.reason for one in dropped if one.question.document.id == document}:
-        said = "; ".join(sorted(reasons))
+    if dropped := _dropped(data, document):
+        said = "; ".join(sorted({one.reason for one in dropped}))
         raise DataError(f"all questions of document {document!r} are left out: {said}")
     known = {question.document.id for part in parts for question in part.questions}
     hint = did_you_mean(document, known) or f"the first is {min(known)!r}"
     raise DataError(f"no document {document!r} in the data; {hint}")
+
+
+def _dropped(data: PreparedData, document: str | None) -> list[Dropped]:
+    """The questions of a document that were left out when they were fitted and encoded."""
+    every = (*data.training.dropped, *data.held_out.dropped)
+    return [one for one in every if one.question.document.id == document]
 
 
 def _spread(rows: int, wanted: int) -> Iterator[int]:

@@ -18,6 +18,7 @@ from finqa_sft.testing.formatters import check_formatter
 from finqa_sft.testing.models import ModelFactoryRule, check_model_factory
 from finqa_sft.testing.plugins import PluginRule, check_plugin
 from finqa_sft.testing.readers import ReaderRule, check_reader
+from finqa_sft.testing.tokenizers import TokenizerRule, check_tokenizer
 
 __all__ = [
     "CollatorRule",
@@ -27,9 +28,11 @@ __all__ = [
     "PluginRule",
     "ReaderRule",
     "Rule",
+    "TokenizerRule",
     "check_collator",
     "check_formatter",
     "check_model_factory",
     "check_plugin",
     "check_reader",
+    "check_tokenizer",
 ]
