@@ -298,7 +298,8 @@ def _default(node: Schema) -> str:
 
 
 def _code(value: object) -> str:
-    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+    plain = isinstance(value, str) and "\n" not in value
+    return f"`{value if plain else json.dumps(value)}`"
 
 
 def _rows(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:

@@ -279,6 +279,11 @@ def test_the_later_of_two_overrides_counts() -> None:
     [
         ("trainer.max_steps", "trainer.max_steps", "not an override; write key.path=value"),
         ("=3", "=3", "not an override; write key.path=value"),
+        (
+            "a.b={{ question }}",
+            "a.b",
+            "a template needs quotes of its own; write a.b='\"{{ ... }}\"'",
+        ),
         ("a..b=3", "a..b=3", "not an override; write key.path=value"),
         ("--a.b=3", "--a.b=3", "overrides have no dashes; write a.b=3"),
         ("a=[1", "a", "not valid YAML: while parsing a flow sequence (from 1:1), expected ',' or "

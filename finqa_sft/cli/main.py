@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -34,6 +35,8 @@ VERBS = {
 INTERRUPTED = 128
 """Exit status of a process that a signal ended: this plus the signal's number."""
 
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
 
 def entry() -> None:
     """Run the command line and exit with its status."""
@@ -56,7 +59,10 @@ def main(argv: Sequence[str]) -> int:
         number for one that the signal ended.
     """
     try:
-        return _run(list(argv))
+        status = _run(list(argv))
+        # What is still in the buffer may not find room either.
+        sys.stdout.flush()
+        return status
     except FinqaSftError as error:
         _complain(str(error))
         return error.exit_status
@@ -65,8 +71,20 @@ def main(argv: Sequence[str]) -> int:
         return INTERRUPTED + signal_of(interruption)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return INTERRUPTED + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = "" if error.filename is None else f"{error.filename}: "
+        _complain(f"{where}cannot write: {error.strerror}; make room, or write elsewhere")
+        _discard_output()
+        return FinqaSftError.exit_status
+
+
+def _discard_output() -> None:
+    """Let what is still buffered for the standard output go nowhere at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: list[str]) -> int:

@@ -64,6 +64,10 @@ def _parse(text: str) -> tuple[tuple[str, ...], Any]:
         raise _CannotApplyError(text, f"overrides have no dashes; write {text.lstrip('-')}")
     if not equals or not all(path):
         raise _CannotApplyError(text, "not an override; write key.path=value")
+    if value.lstrip().startswith(("{{", "{%")):
+        raise _CannotApplyError(
+            name, f"a template needs quotes of its own; write {name}='\"{{{{ ... }}}}\"'"
+        )
     try:
         located = load_text(value)
     except NotYamlError as error:
