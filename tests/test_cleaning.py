@@ -155,6 +155,8 @@ def test_changes_say_what_stood_where() -> None:
         cleaner.changes
     )
     assert Change("doubled_negatives", "q-1, answer", "-4 ( 4 )", "-4") in cleaner.changes
+    assert Change("empty_rows", f"{page}, block 2, row 3", "", "") in cleaner.changes
+    assert Change("empty_columns", f"{page}, block 2, column 2", "", "") in cleaner.changes
 
 
 @pytest.mark.parametrize("rule", sorted(CleaningOptions.model_fields))
@@ -238,6 +240,37 @@ def test_of_a_long_text_the_changed_part_is_kept() -> None:
     assert before == "…" + "a" * 58 + " b 2019s" + "c" * 54 + "…"
     assert after == "…" + "a" * 58 + " b's" + "c" * 58 + "…"
     assert excerpts("short 2019s", "short's") == ("short 2019s", "short's")
+    whole = "a" * 9000
+    assert excerpts(whole + " ( 2 )", whole) == ("…" + "a" * 60 + " ( 2 )", "…" + "a" * 60)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("a bank 2019s", "a bank's", "d, block 1: 'a bank 2019s' became \"a bank's\""),
+        (
+            "the net sales of this year were much lower , at -2 ( 2 )",
+            "the net sales of this year were much lower , at -2",
+            "d, block 1: '…much lower , at -2 ( 2 )' became '…much lower , at -2'",
+        ),
+        ("a" * 99 + " 2019s", "a" * 99 + "'s", f"d, block 1: '…{'a' * 20} 2019s' became "
+         f'"…{"a" * 20}\'s"'),
+        (". " * 99, "", "d, block 1: '. . . . . . . . . .…' left out"),
+        ("", "", "d, block 1 left out"),
+    ],
+)  # fmt: skip
+def test_a_change_is_told_in_a_line(before: str, after: str, told: str) -> None:
+    assert Change("rule", "d, block 1", before, after).told() == told
+
+
+@STABLE
+@given(*[st.text(alphabet=" ab2'", max_size=900)] * 2)
+def test_what_is_told_of_a_change_is_short_and_shows_it(before: str, after: str) -> None:
+    after += "."
+    told = Change("rule", "d", before, after).told()
+    assert len(told) <= 110
+    first, second = told.removeprefix("d: ").split(" became ")
+    assert before == after or first != second
 
 
 LABELS = [

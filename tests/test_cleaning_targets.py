@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finqa_sft.cleaning.targets import Agreement, agreement, computed_answer, settle
+from finqa_sft.cleaning.targets import (
+    Agreement,
+    agreement,
+    computed_answer,
+    labels_told,
+    settle,
+)
 from finqa_sft.cleaning.written import plain_number, written_number
 from finqa_sft.documents import SCALES, Document, Question, Scale, Table
 from finqa_sft.errors import DataError
@@ -212,6 +218,44 @@ def test_error_names_the_row_and_the_labels() -> None:
         "train.json row 7: answer and executed answer differ in sign: answer '5', executed answer "
         "-5.0, program 'add(-3, -2)'; mend the row, or let such rows be dropped or corrected"
     )
+
+
+def test_an_error_names_only_the_labels_that_there_are_and_what_is_computed() -> None:
+    with pytest.raises(DataError) as caught:
+        settle(asked("5", None, "table_sum(sales, none)"), "error")
+    assert str(caught.value) == (
+        "train.json row 7: answer and executed answer disagree: answer '5', program "
+        "'table_sum(sales, none)' computes 9; mend the row, or let such rows be dropped or "
+        "corrected"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "executed", "program", "told"),
+    [
+        ("5", None, None, "answer '5'"),
+        ("5", 6.0, None, "answer '5', executed answer 6.0"),
+        ("5", None, "table_max(Other, none)", "answer '5', program 'table_max(Other, none)'"),
+        ("5", None, "add(2.5, 4)", "answer '5', program 'add(2.5, 4)' computes 6.5"),
+        ("no", None, "greater(5, 4)", "answer 'no', program 'greater(5, 4)' computes yes"),
+        (
+            "-3.2%",
+            -16.0,
+            "subtract(484, 500)",
+            "answer '-3.2%', executed answer -16.0, program 'subtract(484, 500)'",
+        ),
+        (
+            "5",
+            6.0,
+            "add(3, 4)",
+            "answer '5', executed answer 6.0, program 'add(3, 4)' computes 7",
+        ),
+    ],
+)
+def test_labels_are_told_side_by_side(
+    answer: str, executed: float | str | None, program: str | None, told: str
+) -> None:
+    assert labels_told(asked(answer, executed, program)) == told
 
 
 def test_a_long_answer_is_text() -> None:

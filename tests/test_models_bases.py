@@ -513,6 +513,67 @@ def test_a_gguf_file_without_room_is_refused(
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+def test_a_disk_that_fills_up_while_weights_are_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    monkeypatch.setenv("FINQA_SFT_CACHE", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def build(folder: Path) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+        try:
+            save_file({"weight": torch.zeros(2**20)}, folder / "model.safetensors")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert refusal(cached, "full", build) == (
+        f"cannot write {tmp_path / 'full'}: File too large; set FINQA_SFT_CACHE to a folder that "
+        "can be written and has room"
+    )
+    assert [path.name for path in tmp_path.glob("full*")] == ["full.lock"]
+
+
+def test_safetensors_errors_about_the_disk_alone_are_refusals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINQA_SFT_CACHE", str(tmp_path))
+
+    def build(said: str) -> Callable[[Path], None]:
+        def fail(folder: Path) -> None:
+            raise SafetensorError(said)
+
+        return fail
+
+    full = "Error while serializing: I/O error: No space left on device (os error 28)"
+    assert refusal(cached, "full", build(full)) == (
+        f"cannot write {tmp_path / 'full'}: No space left on device; set FINQA_SFT_CACHE to a "
+        "folder that can be written and has room"
+    )
+    for said in (
+        "Error while deserializing header: incomplete metadata, file not fully covered",
+        "Error while serializing: invalid shape",
+        "Error while deserializing: I/O error: Input/output error (os error 5)",
+    ):
+        with pytest.raises(SafetensorError):
+            cached("other", build(said))
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_cache_that_is_a_file_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FINQA_SFT_CACHE", str(tmp_path / name))
+
+    assert refusal(cached, "new", Path.touch) == (
+        f"cannot write {tmp_path / name / 'new'}: {tmp_path / 'file'} is a file; set "
+        "FINQA_SFT_CACHE to a folder that can be written and has room"
+    )
+
+
 @pytest.mark.skipif(
     "FINQA_SFT_TEST_GGUF" not in os.environ, reason="FINQA_SFT_TEST_GGUF names no GGUF file"
 )

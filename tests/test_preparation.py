@@ -15,8 +15,10 @@ from finqa_sft.errors import DataError
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.preparation import PreparedData, encoded, prepare_data
 from finqa_sft.preparation.counts import (
+    ANSWER_CUT,
     DOCUMENT_CUT,
     NO_DOCUMENT,
+    NOTHING_TO_CITE,
     SEVERAL_CUTS,
     STANDS_TWICE,
     TAKEN_APART,
@@ -301,6 +303,36 @@ def test_a_long_context_is_shortened_and_not_lost(tmp_path: Path, encoder: Encod
     assert data.training.summary["longest"] <= 200
     assert "Item 5 was 15." in data.training.example(0).prompt[1]["content"]
     assert data.counts.changed["paragraph shortened"] == 1
+
+
+def test_without_evidence_the_parts_that_the_answer_shows_in_go_last(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    filler = "".join(f"Paragraph {i} says how large things were.\n\n" for i in range(60))
+    table = "".join(f"| item {i} | {i}.5 |\n" for i in range(20))
+    context = f"{filler}It came to $ 7,319.\n\n{filler}| | 2020 |\n|---|---|\n{table}"
+    write_csv(tmp_path / "own.csv", [("How large was it?", context, "7319")])
+    data = prepared(tmp_path, OWN, encoder, "formatter.max_length=200")
+    assert "It came to $ 7,319." in data.training.example(0).prompt[1]["content"]
+    assert ANSWER_CUT not in data.counts.noticed
+
+
+def test_an_answer_that_is_cut_off_where_it_was_not_looked_at_is_noticed(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    filler = "".join(f"Page {i} says how large it was.\n\n" for i in range(60))
+    write_csv(tmp_path / "own.csv", [("Sales?", "Sales were 5.", "5")])
+    write_csv(tmp_path / "dev.csv", [("How large was it?", f"{filler}Rent: 7,319.", "7319")])
+    text = OWN + "evaluation:\n  sources:\n    - reader: columns\n      files: dev.csv\n"
+    data = prepared(tmp_path, text, encoder, "formatter.max_length=200")
+    assert data.counts.noticed == {ANSWER_CUT: 1}
+    assert data.counts.places[ANSWER_CUT] == ["dev.csv row 1"]
+
+
+def test_a_question_without_evidence_has_nothing_to_cite(tmp_path: Path, encoder: Encoder) -> None:
+    write_csv(tmp_path / "own.csv", [("Sales?", "Sales were 5.", "5")])
+    data = prepared(tmp_path, OWN, encoder, "formatter.evidence=short")
+    assert data.counts.noticed == {NOTHING_TO_CITE: 1}
 
 
 def test_a_question_without_anything_of_its_document_is_not_taught(

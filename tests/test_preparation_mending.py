@@ -119,7 +119,10 @@ def test_labels_that_disagree_are_kept_and_counted(room: Room) -> None:
     assert labels(data) == AS_WRITTEN
     assert data.counts.noticed == {SIGN: 1, DIFFERENT: 1, STALE: 1}
     assert data.counts.places[SIGN] == [
-        f"own.json row 2: {SIGN}: answer '20.0', executed answer -20.0, program 'subtract(80, 100)'"
+        "own.json row 2: answer '20.0', executed answer -20.0, program 'subtract(80, 100)'"
+    ]
+    assert data.counts.places[STALE] == [
+        "own.json row 5: answer '180', executed answer 181.0, program 'add(100, 80)' computes 180"
     ]
     assert not data.counts.left_out
 
@@ -160,7 +163,8 @@ def test_labels_that_disagree_can_be_an_error(room: Room) -> None:
         f"  own.json row 2: {SIGN}: answer '20.0', executed answer -20.0, program "
         "'subtract(80, 100)'\n"
         f"  own.json row 3: {DIFFERENT}: answer '7', executed answer 100.0, program 'add(100, 0)'\n"
-        f"  own.json row 5: {STALE}: answer '180', executed answer 181.0, program 'add(100, 80)'\n"
+        f"  own.json row 5: {STALE}: answer '180', executed answer 181.0, program 'add(100, 80)' "
+        "computes 180\n"
         "Mend them, or set data.disagreements to keep, drop or correct"
     )
 
@@ -259,6 +263,25 @@ def test_each_rule_for_tables_can_be_switched_off(room: Room, rule: str) -> None
     [before, after] = (data.training.questions[0].document for data in (as_read, mended))
     assert before.tables[0].rows == tuple(map(tuple, BROKEN_TABLES[rule]))
     assert before != after
+
+
+def test_of_a_long_text_the_words_that_changed_are_named(room: Room) -> None:
+    long = f"{'net income rose . ' * 30}data from an issuer{{}} acquirer {'and so on ' * 30}."
+    room.write([{**ROWS[0], "pre_text": [long.format(" 2019s")]}])
+    [place] = room().counts.places["stripped_quotes"]
+    assert place == (
+        "good.pdf, block 0: '…data from an issuer 2019s acquirer and…' became "
+        '"…data from an issuer\'s acquirer and so…"'
+    )
+
+
+def test_rows_and_columns_without_text_are_named_by_their_place(room: Room) -> None:
+    table = [["", "", "2012"], ["", "", ""], ["net income", "", "100"]]
+    room.write([{**ROWS[0], "table": table, "qa": {**ROWS[0]["qa"], "gold_inds": {}}}])
+    places = room().counts.places
+    assert places["empty_rows"] == ["good.pdf, block 1, row 1 left out"]
+    assert places["empty_columns"] == ["good.pdf, block 1, column 1 left out"]
+    assert places["filler_sentences"] == ["good.pdf, block 2: '.' left out"]
 
 
 def test_filler_is_left_out_and_evidence_still_points_to_its_place(room: Room) -> None:

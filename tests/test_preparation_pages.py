@@ -204,7 +204,7 @@ def check_shows(row: Row, question: Question, encoder: Encoder, *, keep_evidence
         lacks = lacks or not set(needed) <= set(numbers)
         if keep_evidence and isinstance(block, Paragraph):
             assert apart(encoder, block.text) in opening
-    assert row["evidence_cut"] == lacks
+    assert (row["lacks"] == "evidence") == lacks
     assert not (keep_evidence and lacks)
 
 

@@ -22,6 +22,7 @@ from finqa_sft.budget.parts import (
 from finqa_sft.budget.relevance import relevance
 from finqa_sft.documents import Document, Evidence, Question, Table
 from finqa_sft.errors import DataError
+from finqa_sft.traces import Traces, traces
 
 ESTIMATES = 6
 """How often a place between two known lengths is estimated, before it is halved instead."""
@@ -91,7 +92,8 @@ def fit_questions(
     Paragraphs are left out first, the least relevant to the questions first, and of a long one
     single sentences; then table rows, the least relevant first, of equal ones the last. Header rows
     stay. One cut serves all questions, so that they share what they read; only where their evidence
-    does not fit together do they fall into groups with a cut each.
+    does not fit together do they fall into groups with a cut each. Of a question without evidence,
+    the parts that its answer shows in go last of all.
 
     Args:
         questions: All of one document.
@@ -99,8 +101,8 @@ def fit_questions(
             whole document, and a few times more where that is too long. Above `max_length` it may
             be an estimate.
         max_length: How many tokens a row may have.
-        keep_evidence: Whether the questions' evidence stays, as in training. Without it, evidence
-            is not looked at, as where the answer is not known.
+        keep_evidence: Whether the questions' evidence stays, as in training. Without it, neither
+            evidence nor answers are looked at, as where they are not known.
 
     Raises:
         ValueError: The questions are about several documents.
@@ -188,6 +190,13 @@ def _reading_order(question: Question) -> tuple[float, int, str, str]:
         default=(math.inf, 0),
     )
     return (*begin, question.id, question.text)
+
+
+def _shows(answer: Traces, part: Part) -> bool:
+    """Whether an answer shows in a part of its document."""
+    if part.row is None:
+        return answer.show_in_text(part.text)
+    return answer.show_in_row(part.text.split(" | "))
 
 
 class _Page:
@@ -293,12 +302,13 @@ class _Page:
         """What may go for some questions, first to last, so far as any text remains."""
         scores = [max(each) for each in zip(*(self._scores[id(q)] for q in group), strict=True)]
         evidence = self._evidence(group)
+        telling = [traces(q) for q in group if self._keep_evidence and not q.evidence]
         ranked = sorted(
-            (part.row is not None, score, -place)
+            (any(_shows(found, part) for found in telling), part.row is not None, score, -place)
             for place, (part, score) in enumerate(zip(self._parts, scores, strict=True))
             if not is_evidence(part, evidence)
         )
-        order = [self._parts[-place] for _, _, place in ranked]
+        order = [self._parts[-place] for *_, place in ranked]
         if not has_text(self._document):
             return order
         counts = range(len(order), -1, -1)

@@ -119,7 +119,7 @@ class PageRules:
         if len(kept) < len(rows):
             page.rows[index] = {old: new for new, old in enumerate(kept)}
             for number in sorted({*range(len(rows))} - {*kept}):
-                self._account.changed("empty_rows", f"{place}, row {number}", "an empty row", "")
+                self._account.changed("empty_rows", f"{place}, row {number}", "", "")
             rows = [rows[number] for number in kept]
             headers = sum(number < headers for number in kept)
         if self._options.empty_columns:
@@ -163,9 +163,7 @@ class PageRules:
         if len(kept) == width:
             return rows
         for column in sorted({*range(width)} - {*kept}):
-            self._account.changed(
-                "empty_columns", f"{place}, column {column}", "an empty column", ""
-            )
+            self._account.changed("empty_columns", f"{place}, column {column}", "", "")
         return [tuple(row[column] for column in kept) for row in rows]
 
     def _rename(

@@ -130,10 +130,25 @@ def settle(question: Question, policy: Disagreements) -> Question | None:
     if policy == "drop":
         return None
     raise DataError(
-        f"{question.source or question.id}: {found.value}: answer {question.answer!r}, executed "
-        f"answer {question.executed_answer!r}, program {question.program!r}; mend the row, or let "
-        "such rows be dropped or corrected"
+        f"{question.source or question.id}: {found.value}: {labels_told(question)}; mend the row, "
+        "or let such rows be dropped or corrected"
     )
+
+
+def labels_told(question: Question) -> str:
+    """The labels that a question has, side by side, for a person who looks which one is wrong.
+
+    What the program computes stands there too, unless the executed answer says it already.
+    """
+    executed, computed = question.executed_answer, computed_answer(question)
+    told = f"answer {question.answer!r}"
+    if executed is not None:
+        told += f", executed answer {executed!r}"
+    if question.program is not None:
+        told += f", program {question.program!r}"
+    if computed is not None and (executed is None or not _is_computed(executed, computed)):
+        told += f" computes {computed if isinstance(computed, str) else plain_number(computed)}"
+    return told
 
 
 def _corrected(question: Question, found: Agreement) -> Question:

@@ -30,10 +30,18 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on, for argparse."""
-    number = int(text)
+    """A whole number from 1 on, for argparse.
+
+    Raises:
+        ArgumentTypeError: The text is none.
+    """
+    problem = argparse.ArgumentTypeError(f"expected a whole number from 1, not {text!r}")
+    try:
+        number = int(text)
+    except ValueError:
+        raise problem from None
     if number < 1:
-        raise ValueError(text)
+        raise problem
     return number
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,12 @@ from rich.console import Console
 from rich.text import Text
 
 from finqa_sft.cli.common import add_recipe_arguments, load_recipe, positive
+from finqa_sft.encoding import Encoder
 from finqa_sft.errors import DataError, OutputError
 from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.preparation import Part, PreparedData
 from finqa_sft.preparation.counts import place
-from finqa_sft.preparation.parts import Dropped
+from finqa_sft.preparation.parts import Dropped, Example
 from finqa_sft.preparation.prepare import prepared_recipe
 from finqa_sft.preparation.report import (
     GIVEN,
@@ -34,6 +36,7 @@ from finqa_sft.signals import handled, interrupt
 from finqa_sft.wording import did_you_mean, visible
 
 ROWS = 3
+PARTS_ON_SCREEN = 10
 HTML_WIDTH = 110
 
 
@@ -45,53 +48,99 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--document", metavar="ID", help="show the rows of this document alone")
     parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="write a page with colours instead"
+        "--html", metavar="FILE", help="write a page with colours instead"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show rows as the model will read them, and what became of all of them."""
     recipe, _ = load_recipe(arguments)
-    if arguments.html and not arguments.html.parent.is_dir():
-        raise OutputError(f"{arguments.html}: no such folder; name a file in one that exists")
+    page = None if arguments.html is None else _page_file(arguments.html)
     quiet_libraries()
     with handled(signal.SIGTERM, by=interrupt):
         prepared = prepared_recipe(recipe)
     examples = _chosen(prepared.data, rows=arguments.rows, document=arguments.document)
-    console = _page() if arguments.html else _screen()
+    console = _page_console() if page else Console()
     coloured = is_coloured(console)
-    console.print(Text(f"{recipe.name}: what is learnt {LEARNT_IS[coloured]}"))
+    at_most = None if page else PARTS_ON_SCREEN
+
+    def show(text: Text) -> None:
+        if console.is_terminal:
+            console.print(text)
+        else:
+            # What goes into a file or a pipe is not wrapped, and its tabs stay tabs.
+            console.out(text.plain, highlight=False)
+
+    show(Text(f"{recipe.name}: what is learnt {LEARNT_IS[coloured]}"))
     for part, index in examples:
-        example = part.example(index)
-        console.print()
-        console.print(row_title(example))
-        console.print(row_text(example, prepared.encoder, coloured=coloured))
-        if example.left_out:
-            console.print(Text("left out of the document:", "bold"))
-            console.print(omitted_text(example))
+        for text in _example(part.example(index), prepared.encoder, coloured, at_most):
+            show(text)
     for one in _dropped(prepared.data, arguments.document):
-        console.print()
-        console.print(Text(visible(f"{place(one.question)} is dropped: {one.reason}"), "bold"))
-        console.print(Text(visible(one.question.text), GIVEN))
-    console.print()
+        show(Text())
+        show(Text(visible(f"{place(one.question)} is dropped: {one.reason}"), "bold"))
+        show(Text(visible(one.question.text), GIVEN))
+    show(Text())
     for line in _footer(recipe, prepared.data):
-        console.print(line)
-    if arguments.html:
-        try:
-            console.save_html(str(arguments.html), inline_styles=True)
-        except OSError as error:
-            raise OutputError(f"cannot write {arguments.html}: {error.strerror}") from error
-        print(f"written: {arguments.html}")
+        show(line)
+    if page:
+        _write(page, console.export_html(inline_styles=True))
+        print(f"written: {page}")
     return 0
 
 
-def _screen() -> Console:
-    """The terminal; in a file or a pipe nothing is wrapped."""
-    console = Console()
-    return console if console.is_terminal else Console(width=10_000)
+def _example(
+    example: Example, encoder: Encoder, coloured: bool, at_most: int | None
+) -> Iterator[Text]:
+    """A row, and so many of the parts of its document that it does not show."""
+    yield Text()
+    yield row_title(example)
+    yield row_text(example, encoder, coloured=coloured)
+    if example.left_out:
+        yield Text("left out of the document:", "bold")
+        yield omitted_text(example, at_most=at_most)
+    if at_most is not None and len(example.left_out) > at_most:
+        more = len(example.left_out) - at_most
+        yield Text(f"and {more} more; all of them with --html", "bold")
 
 
-def _page() -> Console:
+def _page_file(name: str) -> Path:
+    """The file that a page is to be written to.
+
+    Raises:
+        OutputError: It is a folder, or in none.
+    """
+    file = Path(name)
+    if not os.path.basename(name) or file.is_dir():
+        raise OutputError(f"{name or '--html'}: a folder, not a file; name a file in it")
+    if not file.parent.is_dir():
+        raise OutputError(f"{name}: no such folder; name a file in one that exists")
+    return file
+
+
+def _write(page: Path, text: str) -> None:
+    """Replace a page in one step, so that it is never half written.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    # Where a link stands for the page, the link stays.
+    target = page.resolve()
+    partial = target.with_name(f"{target.name}.part")
+    try:
+        if target.exists() and not target.is_file():
+            # A device or a pipe cannot be replaced.
+            page.write_text(text, encoding="utf-8")
+            return
+        try:
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {page}: {error.strerror}") from error
+
+
+def _page_console() -> Console:
     """What a page is made of; it has colours whatever the terminal has."""
     return Console(
         record=True,

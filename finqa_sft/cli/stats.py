@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from finqa_sft.cli.common import add_recipe_arguments, load_recipe, print_rows
@@ -13,6 +13,8 @@ from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.preparation.prepare import prepared_recipe
 from finqa_sft.preparation.statistics import data_statistics
 from finqa_sft.signals import handled, interrupt
+
+SIDES = ("training", "held_out")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,13 +36,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(numbers, indent=2, ensure_ascii=False))
         return 0
-    print_rows(_rows(numbers))
+    sides = [name for name in SIDES if any(numbers[name]["fates"].values())]
+    print_rows(_rows_of_sides(numbers, sides))
+    print("\nboth sides")
+    print_rows(_rows_of_both(numbers))
     return 0
 
 
-def _rows(numbers: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The numbers as a table: a side a column."""
-    sides = [name for name in ("training", "held_out") if any(numbers[name]["fates"].values())]
+def _rows_of_sides(numbers: dict[str, Any], sides: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """What each side has of its own: a side a column."""
 
     def row(what: str, *keys: str, form: str = "{:,}") -> tuple[str, ...]:
         found = []
@@ -54,6 +58,8 @@ def _rows(numbers: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield ("", *(side.replace("_", " ") for side in sides))
     yield row("documents", "documents")
     yield row("questions", "questions")
+    if any(numbers[side]["repeated"] for side in sides):
+        yield row("of these, repeated by a weight", "repeated")
     yield row("questions a document, mean", "questions_a_document", "mean", form="{:.1f}")
     yield row("questions a document, max", "questions_a_document", "max")
     for part in ("row", "document", "question", "completion"):
@@ -65,6 +71,12 @@ def _rows(numbers: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield row("ratio of the two", "tokens_an_epoch", "ratio", form="{:.2f}")
     for fate in dict.fromkeys(fate for side in sides for fate in numbers[side]["fates"]):
         yield (fate, *(f"{numbers[side]['fates'].get(fate, 0):,}" for side in sides))
-    for what in ("left_out", "cleaned", "changed", "noticed"):
+
+
+def _rows_of_both(numbers: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is counted before the data is divided, or of both sides together."""
+    dropped = {fate for side in SIDES for fate in numbers[side]["fates"]}
+    for what in ("read", "left_out", "cleaned", "changed", "noticed"):
         for reason, n in numbers[what].items():
-            yield (f"{what.replace('_', ' ')}: {reason}", f"{n:,}")
+            if what != "left_out" or f"dropped: {reason}" not in dropped:
+                yield f"{what.replace('_', ' ')}: {reason}", f"{n:,}"

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from finqa_sft.documents import Block, Evidence, Question, Table
-from finqa_sft.errors import ProgramError
-from finqa_sft.formatters.values import number_text, numbers_in
-from finqa_sft.programs import parse_program
+from finqa_sft.traces import Traces, numbers_in, traces
 
 EvidenceStyle: TypeAlias = Literal["none", "short", "quote"]
 """How much of the evidence a completion cites."""
@@ -28,19 +24,6 @@ QUOTED_WORDS = 60
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+")
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of where an answer comes from.
-
-    Attributes:
-        numbers: Numbers, without their signs.
-        names: Row labels and other texts of cells, in lower case.
-    """
-
-    numbers: frozenset[Decimal]
-    names: frozenset[str]
-
-
 def citations(question: Question, *, style: EvidenceStyle) -> tuple[str, ...]:
     """What is cited for a question, from the whole page and not from what is shown of it.
 
@@ -50,14 +33,14 @@ def citations(question: Question, *, style: EvidenceStyle) -> tuple[str, ...]:
     """
     if style == "none" or not question.evidence:
         return ()
-    known = _known(question)
+    known = traces(question)
     blocks = question.document.blocks
     found = (text for e in question.evidence for text in _cited(blocks, e, known, style))
     return tuple(dict.fromkeys(filter(None, found)))
 
 
 def _cited(
-    blocks: Sequence[Block], evidence: Evidence, known: _Known, style: EvidenceStyle
+    blocks: Sequence[Block], evidence: Evidence, known: Traces, style: EvidenceStyle
 ) -> Iterator[str]:
     """What is cited for one piece of evidence."""
     block = blocks[evidence.block]
@@ -73,7 +56,7 @@ def _cited(
         yield WHOLE_TABLE
 
 
-def _paragraph(text: str, known: _Known, style: EvidenceStyle) -> Iterator[str]:
+def _paragraph(text: str, known: Traces, style: EvidenceStyle) -> Iterator[str]:
     words = text.split()
     if style == "quote" and len(words) <= QUOTED_WORDS:
         yield " ".join(words)
@@ -86,39 +69,6 @@ def _paragraph(text: str, known: _Known, style: EvidenceStyle) -> Iterator[str]:
         yield " ".join(words[:SHORT_WORDS])
 
 
-def _telling(table: Table, known: _Known) -> list[tuple[str, ...]]:
+def _telling(table: Table, known: Traces) -> list[tuple[str, ...]]:
     """The rows below the headers that hold a name, or a number behind their label."""
-    return [
-        row
-        for row in table.rows[table.header_rows :]
-        if known.names & set(map(_folded, row))
-        or known.numbers & {number for cell in row[1:] for number in numbers_in(cell)}
-    ]
-
-
-def _known(question: Question) -> _Known:
-    """What the program works with; otherwise the derivation; otherwise the answer."""
-    numbers: list[Decimal] = []
-    names: list[str] = []
-    try:
-        for step in parse_program(question.program or "").steps:
-            if step.op.startswith("table_"):
-                names.append(step.args[0])
-                continue
-            literals = (arg for arg in step.args if not arg.startswith(("#", "const_")))
-            numbers += [number for arg in literals for number in numbers_in(arg)]
-    except ProgramError:
-        # A program that cannot be read says nothing of where its numbers stand.
-        numbers, names = [], []
-    if not (numbers or names):
-        executed = question.executed_answer
-        derivation = question.derivation or ""
-        value = "" if executed is None or isinstance(executed, str) else number_text(executed)
-        numbers = numbers_in(derivation) or numbers_in(f"{question.answer} {value}")
-        # As TAT-QA's reader joins the spans of an answer, and TAT-QA's derivations what they count.
-        names = [*question.answer.split(" | "), *derivation.split("##")]
-    return _Known(frozenset(numbers), frozenset(filter(None, map(_folded, names))))
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    return [row for row in table.rows[table.header_rows :] if known.show_in_row(row)]

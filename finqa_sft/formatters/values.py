@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias, cast
 
 from finqa_sft.documents import SCALES, Question, Scale
+from finqa_sft.traces import numbers_in
 
 Value: TypeAlias = Literal["executed", "written"]
 """Where a value comes from: from its program, or from the analyst."""
@@ -19,7 +20,6 @@ NO_SCALE = "none"
 
 _WORDS = "|".join(filter(None, SCALES))
 _STATED = re.compile(rf"(?:({_WORDS})s?|{NO_SCALE}|(%))(?!\w)", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![\d.])(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
 
 def taught_value(question: Question, *, value: Value) -> str:
@@ -57,11 +57,6 @@ def decimal_text(number: Decimal) -> str:
     if "." in text:
         text = text.rstrip("0").removesuffix(".")
     return text if text != "-0" else "0"
-
-
-def numbers_in(text: str) -> list[Decimal]:
-    """The numbers in a text, without their signs: 5829 in "$ 5,829", twice 2 in "-2 ( 2 )"."""
-    return [Decimal(match[0].replace(",", "")) for match in _NUMBER.finditer(text)]
 
 
 def with_scale(text: str, scale: Scale, *, place: ScalePlace) -> tuple[str, str]:

@@ -28,6 +28,8 @@ DOCUMENT_RENAMED = "document renamed, as another source has one of its name"
 STANDS_TWICE = "question that stands twice"
 TWO_ANSWERS = "one question with different answers"
 EVIDENCE_CUT = "held-out question whose evidence is cut off, as it would be when asked"
+NOTHING_TO_CITE = "question without evidence, of which formatter.evidence has nothing to cite"
+ANSWER_CUT = "question whose answer shows in its document, but in nothing that is left of it"
 
 
 @dataclass

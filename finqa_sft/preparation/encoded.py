@@ -43,14 +43,14 @@ COLUMNS = {
     "prompt": "string",
     "completion": "string",
     "cut": "string",
-    "evidence_cut": "bool",
+    "lacks": "string",
     "taken_apart": "bool",
 }
 """The columns of encoded questions, with their types.
 
 `input_ids` and `labels`: the row, empty where `reason` says why there is none. `question`: its
 index. `prompt` and `completion`: messages as JSON. `cut`: what is left out of the document, as
-JSON, empty where nothing is.
+JSON, empty where nothing is; `lacks`: `evidence` or `answer` where that is among it.
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from finqa_sft.cleaning import Cleaner
-from finqa_sft.cleaning.targets import Agreement, agreement, settle
+from finqa_sft.cleaning.targets import agreement, labels_told, settle
 from finqa_sft.documents import Question
 from finqa_sft.errors import DataError
 from finqa_sft.preparation.counts import Counts, first_places, place
@@ -42,8 +42,7 @@ class Mender:
             counts.noticed[f"cleaning: {what}"] = n
         changes: dict[str, list[str]] = {}
         for change in self._cleaner.changes:
-            shown = f"{change.place}: {change.before!r} became {change.after!r}"
-            changes.setdefault(change.rule, []).append(shown)
+            changes.setdefault(change.rule, []).append(change.told())
         for rule, places in changes.items():
             counts.places[rule] = first_places(places)
 
@@ -65,7 +64,7 @@ class Mender:
         for question in questions:
             found = agreement(question)
             if policy == "error" and found.disagrees:
-                refused.append(f"{place(question)}: {_said(question, found)}")
+                refused.append(f"{place(question)}: {found.value}: {labels_told(question)}")
                 continue
             kept = settle(question, policy)
             if kept is None:
@@ -74,9 +73,8 @@ class Mender:
             if kept is not question:
                 counts.note(counts.changed, f"{found.value}: corrected", place(question))
             elif found.disagrees:
-                counts.note(
-                    counts.noticed, found.value, f"{place(question)}: {_said(question, found)}"
-                )
+                told = f"{place(question)}: {labels_told(question)}"
+                counts.note(counts.noticed, found.value, told)
             settled.append(kept)
         if refused:
             shown = "\n".join(f"  {line}" for line in first_places(refused))
@@ -87,11 +85,3 @@ class Mender:
                 + "\nMend them, or set data.disagreements to keep, drop or correct"
             )
         return settled
-
-
-def _said(question: Question, found: Agreement) -> str:
-    """The labels side by side."""
-    return (
-        f"{found.value}: answer {question.answer!r}, executed answer "
-        f"{question.executed_answer!r}, program {question.program!r}"
-    )

@@ -14,6 +14,7 @@ from finqa_sft.formatters.base import Formatter, Message
 from finqa_sft.plugins.manager import Component
 from finqa_sft.plugins.records import FormatterRecord
 from finqa_sft.preparation.counts import EVIDENCE_TOO_LONG, NO_DOCUMENT, TOO_LONG, place
+from finqa_sft.traces import traces
 
 Page: TypeAlias = Sequence[tuple[int, Question]]
 """The questions of one document, each with its index."""
@@ -90,7 +91,7 @@ class PageEncoder:
                     prompt=prompt,
                     completion=tries.completion(question),
                     cut=_cut(cut),
-                    evidence_cut=_lacks_evidence(question, cut),
+                    lacks=_lacks(question, cut),
                     taken_apart=taken_apart,
                 )
 
@@ -166,7 +167,7 @@ def _row(
     prompt: Sequence[Message] = (),
     completion: Sequence[Message] = (),
     cut: str = "",
-    evidence_cut: bool = False,
+    lacks: str = "",
     taken_apart: bool = False,
 ) -> Row:
     return {
@@ -178,7 +179,7 @@ def _row(
         "prompt": json.dumps(prompt),
         "completion": json.dumps(completion),
         "cut": cut,
-        "evidence_cut": evidence_cut,
+        "lacks": lacks,
         "taken_apart": taken_apart,
     }
 
@@ -197,11 +198,18 @@ def _cut(cut: Cut) -> str:
     )
 
 
-def _lacks_evidence(question: Question, cut: Cut) -> bool:
-    """Whether a part that the answer rests on is not shown."""
-    rows = {(part.block, part.row) for part in cut.left_out}
-    blocks = {part.block for part in cut.left_out}
-    return any(
-        (place.block, place.row) in rows or (place.row is None and place.block in blocks)
-        for place in question.evidence
-    )
+def _lacks(question: Question, cut: Cut) -> str:
+    """What of a question is cut off: its `evidence`, without any its `answer`, or nothing."""
+    if cut.whole:
+        return ""
+    if question.evidence:
+        rows = {(part.block, part.row) for part in cut.left_out}
+        blocks = {part.block for part in cut.left_out}
+        lost = any(
+            (place.block, place.row) in rows or (place.row is None and place.block in blocks)
+            for place in question.evidence
+        )
+        return "evidence" if lost else ""
+    answer = traces(question)
+    lost = answer.show_in(question.document) and not answer.show_in(cut.document)
+    return "answer" if lost else ""

@@ -12,10 +12,13 @@ from finqa_sft.documents import Question
 from finqa_sft.encoding import Encoder
 from finqa_sft.errors import DataError
 from finqa_sft.formatters.base import Formatter
+from finqa_sft.formatters.chat import ChatOptions
 from finqa_sft.preparation.counts import (
+    ANSWER_CUT,
     DOCUMENT_CUT,
     EVIDENCE_CUT,
     LENGTH_REASONS,
+    NOTHING_TO_CITE,
     PARAGRAPH_LEFT_OUT,
     PARAGRAPH_SHORTENED,
     ROW_LEFT_OUT,
@@ -153,7 +156,12 @@ def _part(
     )
     reasons = encoded["reason"][:]
     dropped = [Dropped(q, reason) for q, reason in zip(once, reasons, strict=True) if reason]
-    _count(once, encoded.select_columns(["reason", "cut", "evidence_cut", "taken_apart"]), counts)
+    _count(once, encoded.select_columns(["reason", "cut", "lacks", "taken_apart"]), counts)
+    chat = recipe.formatter.options
+    if isinstance(chat, ChatOptions) and chat.evidence != "none":
+        for question in once:
+            if not question.evidence:
+                counts.note(counts.noticed, NOTHING_TO_CITE, place(question))
     row_of = {id(q): n for n, (q, why) in enumerate(zip(once, reasons, strict=True)) if not why}
     kept = [question for question in questions if id(question) in row_of]
     return Part(kept, encoded.select([row_of[id(question)] for question in kept]), dropped)
@@ -169,8 +177,9 @@ def _count(questions: Sequence[Question], encoded: Dataset, counts: Counts) -> N
             counts.note(counts.left_out, row["reason"], place(question))
         if row["cut"]:
             cuts.setdefault(document, {})[row["cut"]] = None
-        if row["evidence_cut"]:
-            counts.note(counts.noticed, EVIDENCE_CUT, place(question))
+        if row["lacks"]:
+            lacking = EVIDENCE_CUT if row["lacks"] == "evidence" else ANSWER_CUT
+            counts.note(counts.noticed, lacking, place(question))
         if row["taken_apart"] and document not in apart:
             apart.add(document)
             counts.note(counts.changed, TAKEN_APART, place(question))

@@ -62,9 +62,10 @@ def row_text(example: Example, encoder: Encoder, *, coloured: bool) -> Text:
     return text
 
 
-def omitted_text(example: Example) -> Text:
-    """The parts of the document that the row does not show, a line each."""
-    return Text("\n").join(Text(visible(f"− {part}"), OMITTED) for part in example.left_out)
+def omitted_text(example: Example, *, at_most: int | None = None) -> Text:
+    """The parts of the document that the row does not show, or the first of them, a line each."""
+    parts = example.left_out[:at_most]
+    return Text("\n").join(Text(visible(f"− {part}"), OMITTED) for part in parts)
 
 
 def shortened(text: Text, characters: int) -> Text:
@@ -100,11 +101,14 @@ def fate_lines(part: Part) -> Iterator[str]:
 
 
 def length_bars(part: Part, *, max_length: int) -> Iterator[str]:
-    """How many rows there are of each length, as bars."""
+    """How many rows there are of each length, as bars, from the first filled one to the last."""
     edges = np.linspace(0, max_length, BARS + 1).round().astype(int)
-    heights, _ = np.histogram(part.lengths, bins=edges)
+    # A bin holds its lower edge and not its upper one; a row of 8 tokens belongs to 1–8.
+    heights, _ = np.histogram(part.lengths - 1, bins=edges)
+    filled = np.flatnonzero(heights)
     digits = len(str(max_length))
-    for low, high, height in zip(edges, edges[1:], heights, strict=False):
+    for n in range(filled[0], filled[-1] + 1) if filled.size else ():
+        low, high, height = edges[n], edges[n + 1], heights[n]
         bar = "█" * -(-int(height) * BAR_WIDTH // max(int(heights.max()), 1))
         yield f"{low + 1:>{digits}}–{high:<{digits}} {bar} {height}"
 

@@ -23,6 +23,8 @@ def data_statistics(
 ) -> dict[str, Any]:
     """Counts, lengths in tokens and fates of both sides, as plain values for JSON.
 
+    What was read is kept, dropped or left out: for each reason, `left_out` counts those dropped
+    again. A weight above 1 keeps a question several times; `repeated` counts those beyond the first.
     Lengths are p50, p95 and max. `document`: tokens that the whole document adds to a prompt;
     `question`: the question's text alone; `completion`: what is supervised.
     """
@@ -53,6 +55,7 @@ def _side(part: Part, encoder: Encoder, formatter: Formatter) -> dict[str, Any]:
     trees = tokens_as_trees(part.rows)
     return {
         **part.summary,
+        "repeated": len(part) - len(once),
         "questions_a_document": {
             "mean": len(once) / max(len(asked), 1),
             "max": max(asked.values(), default=0),
