@@ -28,6 +28,8 @@ from huggingface_hub.errors import (
 )
 from peft import LoraConfig, get_peft_model
 from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -44,6 +46,7 @@ from transformers import __version__ as transformers_version
 
 from finqa_sft.errors import HardwareError, ModelError
 from finqa_sft.models.bases import BaseKind, resolve_base
+from finqa_sft.models.cache import cached
 from finqa_sft.models.devices import (
     Device,
     find_device,

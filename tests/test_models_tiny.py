@@ -156,6 +156,6 @@ def test_a_cache_that_cannot_be_written_is_named(
         cached("new", lambda folder: None)
 
     assert str(caught.value) == (
-        f"cannot write {tmp_path}/file/new: File exists; set FINQA_SFT_CACHE to a folder that can "
-        "be written and has room"
+        f"cannot write {tmp_path}/file/new: {tmp_path}/file is a file; set FINQA_SFT_CACHE to a "
+        "folder that can be written and has room"
     )

@@ -162,13 +162,62 @@ def test_a_weight_repeats_rows_but_no_question_of_a_document(counted: Shell) -> 
     assert two["supervised_share"] == one["supervised_share"]
 
 
+def cells(block: str) -> dict[str, list[str]]:
+    """The lines of a printed block by their first column."""
+    rows = [re.split(r"\s{2,}", line.strip()) for line in block.splitlines()]
+    return {first: rest for first, *rest in rows}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["evaluation.sources=[]"],
+        ["data.sources.0.weight=2"],
+        ["data.sources.0.weight=1.5"],
+        ["data.sources.0.weight=0.5"],
+    ],
+)
+def test_what_is_read_is_kept_dropped_or_left_out(counted: Shell, overrides: list[str]) -> None:
+    said = counted("stats", "r.yaml", *overrides)
+    assert (said.status, said.err) == (0, "")
+    of_sides, of_both = map(cells, said.out.split("\nboth sides\n"))
+
+    def total(table: dict[str, list[str]], *words: str) -> int:
+        found = [line for first, line in table.items() if first.startswith(words)]
+        return sum(int(n) for line in found for n in line)
+
+    kept = total(of_sides, "kept, ") - total(of_sides, "of these, repeated by a weight")
+    dropped, left_out = total(of_sides, "dropped: "), total(of_both, "left out: ")
+    assert total(of_both, "read: ") == kept + dropped + left_out
+    assert kept
+    assert ("of these, repeated by a weight" in of_sides) == any(
+        f"weight={n}" in " ".join(overrides) for n in ("2", "1.5")
+    )
+
+
+def test_what_is_counted_of_both_sides_stands_in_a_block_of_its_own(counted: Shell) -> None:
+    text = (counted.folder / "own.csv").read_text()
+    counted.write("own.csv", text + "e,,Sales were 5.,5\n")
+    said = counted("stats", "r.yaml", "data.bad_rows=skip")
+    of_sides, of_both = map(cells, said.out.split("\nboth sides\n"))
+    assert of_sides[f"dropped: {TOO_LONG}"] == ["1", "0"]
+    assert of_both == {
+        "read: columns 1": ["8"],
+        "left out: bad row: question": ["1"],
+        "cleaned: spaces_and_minus": ["1"],
+        "changed: document cut to formatter.max_length": ["1"],
+        "changed: paragraph shortened": ["1"],
+        "noticed: question that stands twice": ["1"],
+    }
+
+
 def test_the_table_says_the_same_numbers(counted: Shell) -> None:
     found = numbers(counted)
     said = counted("stats", "r.yaml")
     assert (said.status, said.err) == (0, "")
-    rows = [re.split(r"\s{2,}", line.strip()) for line in said.out.splitlines()]
-    assert rows[0] == ["training", "held out"]
-    table = {first: rest for first, *rest in rows[1:]}
+    table = cells(said.out.partition("\nboth sides\n")[0])
+    assert said.out.split("\n")[0].split() == ["training", "held", "out"]
     sides = found["training"], found["held_out"]
     assert table["documents"] == ["3", "1"]
     assert table["questions"] == ["5", "1"]
@@ -188,9 +237,6 @@ def test_the_table_says_the_same_numbers(counted: Shell) -> None:
     assert table["ratio of the two"] == [f"{of['ratio']:.2f}" for of in epoch]
     assert table["supervised share"] == [f"{side['supervised_share']:.1%}" for side in sides]
     assert table[f"dropped: {TOO_LONG}"] == ["1", "0"]
-    assert table[f"left out: {TOO_LONG}"] == ["1"]
-    assert table["cleaned: spaces_and_minus"] == ["1"]
-    assert table["noticed: question that stands twice"] == ["1"]
 
 
 def test_a_side_of_which_all_is_dropped_is_shown(counted: Shell) -> None:

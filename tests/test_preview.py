@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import re
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 from bad_input import OWN, ROWS, Shell
 from rich.text import Text
 
+from finqa_sft.preparation import Part
 from finqa_sft.preparation.counts import NO_DOCUMENT, TOO_LONG
+from finqa_sft.preparation.report import length_bars
+from finqa_sft.wording import visible
 
 pytest_plugins = ["bad_input"]
 
+BAR = "█" * 40
 SMALL = OWN.replace("  max_length: 512\n", "  system: Answer.\n  max_length: 64\n")
 HEAD = "document,question,context,answer\n"
 HELD_OUT = "evaluation:\n  sources:\n    - reader: columns\n      files: dev.csv\n"
@@ -84,9 +91,20 @@ def test_in_a_terminal_what_is_learnt_is_bright(
 
 
 def test_in_a_pipe_no_line_is_wrapped(shell: Shell) -> None:
-    line = "Sales of " + "many " * 50 + "kinds were 5."
+    line = "Sales of " + "many " * 2500 + "kinds were 5."
     shell.write("own.csv", f"{HEAD}p,What?,{line},5\n")
+    shell.write("r.yaml", SMALL.replace("64", "20000"))
     assert line in shown(shell)
+
+
+def test_tabs_stay_tabs_and_other_control_characters_are_escaped(shell: Shell) -> None:
+    assert visible("a\tb\nc\r\x1b\x00\u202e") == "a\tb\nc\\r\\x1b\\x00\\u202e"
+    shell.write("own.csv", f'{HEAD}p,What?,"Year\t2012\t2013\nSales\t5\t6",5\n')
+    shell.write("r.yaml", SMALL)
+    assert "Year\t2012\t2013\nSales\t5\t6\n" in shown(shell)
+    shown(shell, "--html", "page.html")
+    text = Page(shell.folder / "page.html").text
+    assert re.search(r"Year +2012 +2013\s+Sales +5 +6", text)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +132,9 @@ def test_a_number_of_rows_that_is_none_is_a_usage_error(
     with pytest.raises(SystemExit, match="2"):
         shell("preview", "r.yaml", f"--rows={number}")
     said = capsys.readouterr()
+    said_of_it = f"expected a whole number from 1, not '{number}'"
     assert said.out == ""
-    assert said.err.endswith(f"error: argument --rows: invalid positive value: '{number}'\n")
+    assert said.err.endswith(f"error: argument --rows: {said_of_it}\n")
 
 
 def test_the_rows_of_a_document_are_shown_on_either_side(shell: Shell) -> None:
@@ -180,10 +199,28 @@ def test_what_is_left_out_is_marked_and_listed(shell: Shell) -> None:
     parts = int(re.search(r"; (\d+) parts of the document left out$", title)[1])  # type: ignore[index]
     row, _, listed = out.partition("left out of the document:\n")
     lines = listed.partition("\n\n")[0].splitlines()
-    assert len(lines) == parts
+    assert lines.pop() == f"and {parts - 10} more; all of them with --html"
+    assert len(lines) == 10
     assert set(lines) <= {"− Nothing of note here. ", "− Weather was fine. ", "− Weather was fine."}
     assert "Sales were 5 in 2012." in row
     assert "[…]" in row
+
+
+def test_on_a_screen_ten_of_the_parts_left_out_are_listed_and_on_a_page_all(shell: Shell) -> None:
+    table = "\n".join(f"| item {n} | {n} |" for n in range(100))
+    table = table.replace("\n", "\n|---|---|\n", 1)
+    shell.write("own.csv", f'{HEAD}p,What is item 7?,"{table}",7\n')
+    shell.write("r.yaml", SMALL)
+    out = shown(shell)
+    parts = int(re.search(r"; (\d+) parts of the document left out$", out, re.M)[1])  # type: ignore[index]
+    assert parts > 11
+    listed = out.partition("left out of the document:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line[:2] for line in listed[:-1]] == ["− "] * 10
+    assert listed[-1] == f"and {parts - 10} more; all of them with --html"
+    shown(shell, "--html", "page.html")
+    text = Page(shell.folder / "page.html").text
+    assert len(re.findall("^− ", text, re.M)) == parts
+    assert "all of them with" not in text
 
 
 def test_in_a_terminal_the_marks_of_what_is_left_out_stand_out(
@@ -220,16 +257,21 @@ def test_the_footer_tells_of_all_rows(shell: Shell) -> None:
         f"            1 × dropped: {TOO_LONG}",
     ]
     assert lines[7] == "row lengths of training, up to formatter.max_length 64"
-    bars = lines[8:16]
-    assert [bar.split()[0] for bar in bars] == [f"{n + 1}–{n + 8}" for n in range(0, 64, 8)]
+    end = next(n for n, line in enumerate(lines) if line.startswith("left out"))
+    bars = lines[8:end]
+    first = int(bars[0].split("–")[0])
+    ranges = [f"{n}–{n + 7}" for n in range(first, 65, 8)]
+    assert [bar.split()[0] for bar in bars] == ranges[: len(bars)]
     heights = [int(bar.split()[-1]) for bar in bars]
     assert sum(heights) == 2
+    assert heights[0]
+    assert heights[-1]
     assert all(bar.count("█") == 40 * height for bar, height in zip(bars, heights, strict=True))
-    assert lines[16] == f"left out    2 × {TOO_LONG}; first own.csv row 3"
-    assert lines[17] == (
+    assert lines[end] == f"left out    2 × {TOO_LONG}; first own.csv row 3"
+    assert lines[end + 1] == (
         "cleaned     1 × spaces_and_minus; first q, block 0: 'Rent\\xa0was 2.' became 'Rent was 2.'"
     )
-    assert "changed     1 × document cut to formatter.max_length" in lines[18:]
+    assert "changed     1 × document cut to formatter.max_length" in lines[end + 2 :]
 
 
 def test_a_row_of_the_longest_length_is_in_a_bar(shell: Shell) -> None:
@@ -239,6 +281,27 @@ def test_a_row_of_the_longest_length_is_in_a_bar(shell: Shell) -> None:
         out = shown(shell, f"formatter.max_length={limit}")
         bars = [line for line in out.splitlines() if re.match(r" +\d+–\d+ ", line)]
         assert sum(int(bar.split()[-1]) for bar in bars) == 2
+
+
+class Lengths:
+    """A side of which only the lengths are known."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.lengths = np.array(lengths, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "bars"),
+    [
+        ([], []),
+        ([8], [f" 1–8  {BAR} 1"]),
+        ([9, 16], [f" 9–16 {BAR} 2"]),
+        ([1, 17, 17], [f" 1–8  {BAR[:20]} 1", " 9–16  0", f"17–24 {BAR} 2"]),
+        ([64], [f"57–64 {BAR} 1"]),
+    ],
+)
+def test_bars_go_from_the_shortest_row_to_the_longest(lengths: list[int], bars: list[str]) -> None:
+    assert list(length_bars(cast("Part", Lengths(lengths)), max_length=64)) == bars
 
 
 STRANGE = "Sales <script>alert(1)</script> & [bold]rose[/bold] :smile: &lt; \x1b[31m were 5."
@@ -302,12 +365,40 @@ def test_a_page_replaces_an_earlier_one_and_shows_what_was_asked_for(shell: Shel
     [
         ("nowhere/page.html", "nowhere/page.html: no such folder; name a file in one that exists"),
         ("own.csv/page.html", "own.csv/page.html: no such folder; name a file in one that exists"),
-        (".", "cannot write .: Is a directory"),
+        (".", ".: a folder; name a file"),
+        ("", ".: a folder; name a file"),
+        ("new/", "new/: a folder; name a file"),
+        ("own.csv/", "own.csv/: a folder; name a file"),
         ("/dev/full", "cannot write /dev/full: No space left on device"),
     ],
 )
 def test_a_page_that_cannot_be_written_is_named(shell: Shell, file: str, said: str) -> None:
     assert refused(shell, "--html", file) == said
+
+
+def test_a_full_disk_leaves_the_earlier_page(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.write("page.html", "an earlier page")
+    write = Path.write_text
+
+    def full(path: Path, text: str, **how: str) -> int:
+        if "html" in path.name:
+            write(path, text[:100], **how)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, text, **how)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    said = "cannot write page.html: No space left on device"
+    assert refused(shell, "--html", "page.html") == said
+    shell("preview", "r.yaml", "--html", "new.html")
+    assert not list(shell.folder.glob("new.html*"))
+
+
+def test_a_link_to_a_page_stays_a_link(shell: Shell) -> None:
+    (shell.folder / "link.html").symlink_to("page.html")
+    shown(shell, "--html", "link.html")
+    assert (shell.folder / "link.html").is_symlink()
+    assert "what is learnt is bright" in Page(shell.folder / "page.html").text
+    assert not list(shell.folder.glob("*.part"))
 
 
 def test_no_page_is_written_where_the_data_cannot_be_used(shell: Shell) -> None:

@@ -47,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rows", type=positive, metavar="N", help=f"how many rows to show; {ROWS} if left out"
     )
     parser.add_argument("--document", metavar="ID", help="show the rows of this document alone")
-    parser.add_argument(
-        "--html", metavar="FILE", help="write a page with colours instead"
-    )
+    parser.add_argument("--html", metavar="FILE", help="write a page with colours instead")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         if console.is_terminal:
             console.print(text)
         else:
-            # What goes into a file or a pipe is not wrapped, and its tabs stay tabs.
-            console.out(text.plain, highlight=False)
+            # The console would wrap what goes into a file or a pipe, and turn tabs into spaces.
+            print(text.plain)
 
     show(Text(f"{recipe.name}: what is learnt {LEARNT_IS[coloured]}"))
     for part, index in examples:
@@ -111,7 +109,7 @@ def _page_file(name: str) -> Path:
     """
     file = Path(name)
     if not os.path.basename(name) or file.is_dir():
-        raise OutputError(f"{name or '--html'}: a folder, not a file; name a file in it")
+        raise OutputError(f"{name or '.'}: a folder; name a file")
     if not file.parent.is_dir():
         raise OutputError(f"{name}: no such folder; name a file in one that exists")
     return file

@@ -23,8 +23,8 @@ def data_statistics(
 ) -> dict[str, Any]:
     """Counts, lengths in tokens and fates of both sides, as plain values for JSON.
 
-    What was read is kept, dropped or left out: for each reason, `left_out` counts those dropped
-    again. A weight above 1 keeps a question several times; `repeated` counts those beyond the first.
+    `left_out` counts the dropped questions of both sides again, and those left out before. A weight
+    above 1 keeps a question several times; `repeated` counts the times beyond the first.
     Lengths are p50, p95 and max. `document`: tokens that the whole document adds to a prompt;
     `question`: the question's text alone; `completion`: what is supervised.
     """
