@@ -195,3 +195,20 @@ def test_an_adapter_that_begins_at_the_rows_cannot_be_ejected(
         "a plain script begins before any row is read, and model.lora.init eva begins at the rows; "
         "eject with model.lora.init=gaussian\n"
     )
+
+
+def test_rows_that_stock_trl_would_not_make_cannot_be_ejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thinks.jinja").write_text(
+        "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|><think></think>' }}{% endif %}"
+    )
+    recipe = write_recipe(tmp_path, SMALL)
+    template = f"model.chat_template={tmp_path / 'thinks.jinja'}"
+    assert main(["eject", str(recipe), template]) == 2
+    assert capsys.readouterr().err == (
+        "the chat template's generation prompt ends with '<think></think>', which it does not "
+        "write before an answer: rows have it here, and would not in stock TRL; set model.chat_template "
+        "to a template that writes both alike\n"
+    )

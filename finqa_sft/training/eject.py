@@ -32,8 +32,8 @@ def eject(recipe: Recipe, *, rows: Path, overwrite: bool = False) -> str:
 
     Raises:
         ModelError: The recipe's model factory comes from a plugin.
-        RecipeError: The recipe's collator is another than `padded`, or its adapter begins at the
-            rows.
+        RecipeError: The recipe's collator is another than `padded`, its adapter begins at the
+            rows, or stock TRL would not make the same rows with the chat template.
         OutputError: The folder cannot be written, or holds such files already.
     """
     present = [rows / name for name in FILES if (rows / name).exists()]
@@ -63,6 +63,12 @@ def eject(recipe: Recipe, *, rows: Path, overwrite: bool = False) -> str:
     factory.check()
     tokenizer = factory.load_tokenizer()
     encoder = Encoder(tokenizer)
+    if encoder.empty_thought:
+        raise RecipeError(
+            f"the chat template's generation prompt ends with {encoder.empty_thought!r}, which it "
+            "does not write before an answer: rows have it here, and would not in stock TRL; set "
+            "model.chat_template to a template that writes both alike"
+        )
     data = prepare_data(recipe, encoder=encoder, formatter=recipe.formatter.build())
     try:
         rows.mkdir(parents=True, exist_ok=True)
