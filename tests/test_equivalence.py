@@ -209,6 +209,6 @@ def test_rows_that_stock_trl_would_not_make_cannot_be_ejected(
     assert main(["eject", str(recipe), template]) == 2
     assert capsys.readouterr().err == (
         "the chat template's generation prompt ends with '<think></think>', which it does not "
-        "write before an answer: rows have it here, and would not in stock TRL; set model.chat_template "
-        "to a template that writes both alike\n"
+        "write before an answer: rows have it here, and would not in stock TRL; set "
+        "model.chat_template to a template that writes both alike\n"
     )
