@@ -19,6 +19,9 @@ from finqa_sft.traces import traces
 Page: TypeAlias = Sequence[tuple[int, Question]]
 """The questions of one document, each with its index."""
 
+_Encoded: TypeAlias = tuple[EncodedRow, list[Message], bool]
+"""A row, the prompt that it was made of, and whether that was taken apart."""
+
 Row: TypeAlias = dict[str, Any]
 """What became of one question, in the columns of `finqa_sft.preparation.encoded.COLUMNS`."""
 
@@ -111,10 +114,7 @@ class _Tries:
         self._component = component
         self._max_length = max_length
         self._completions: dict[int, list[Message]] = {}
-        # With the document, so that its id is given to no other.
-        self._rows: dict[
-            tuple[int, int], tuple[Document, tuple[EncodedRow, list[Message], bool]]
-        ] = {}
+        self._rows: dict[tuple[int, Document], _Encoded] = {}
 
     def completion(self, question: Question) -> list[Message]:
         """The message that is taught."""
@@ -129,29 +129,21 @@ class _Tries:
 
         Of what is far too long, a number above the limit: encoding megabytes takes seconds.
         """
+        said = self._said(question, document)
         completion = self.completion(question)
-        if self._encoder.is_far_longer(
-            [*self._said(question, document), *completion], than=self._max_length
-        ):
+        if self._encoder.is_far_longer([*said, *completion], than=self._max_length):
             return self._max_length * 2
-        return len(self.encoded(question, document)[0]["input_ids"])
+        prompt = self._encoder.taken_apart(said)
+        try:
+            row = self._encoder.encode(prompt, completion, document=question.document.id)
+        except DataError as error:
+            raise DataError(f"{place(question)}: {error}") from error
+        self._rows[id(question), document] = row, prompt, prompt != said
+        return len(row["input_ids"])
 
-    def encoded(
-        self, question: Question, document: Document
-    ) -> tuple[EncodedRow, list[Message], bool]:
-        """The row, the prompt that it was made of, and whether that was taken apart."""
-        key = (id(question), id(document))
-        if key not in self._rows:
-            said = self._said(question, document)
-            prompt = self._encoder.taken_apart(said)
-            try:
-                row = self._encoder.encode(
-                    prompt, self.completion(question), document=question.document.id
-                )
-            except DataError as error:
-                raise DataError(f"{place(question)}: {error}") from error
-            self._rows[key] = document, (row, prompt, prompt != said)
-        return self._rows[key][1]
+    def encoded(self, question: Question, document: Document) -> _Encoded:
+        """The row of a question with a document whose length was asked for, and fits."""
+        return self._rows[id(question), document]
 
     def _said(self, question: Question, document: Document) -> list[Message]:
         with self._component.blamed():

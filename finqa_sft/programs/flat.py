@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from finqa_sft.errors import ProgramError
-from finqa_sft.programs.language import Program
+from finqa_sft.programs.language import ROW_FUNCTIONS, Program
 from finqa_sft.programs.lenient import parse_lenient
 from finqa_sft.programs.official import parse_official
 from finqa_sft.programs.plain import literal_value, number, parse_plain, reference
@@ -64,8 +64,8 @@ def execute_program(program: Program, table: Sequence[Sequence[str]] = ()) -> fl
     results: list[float | str] = []
     for index, step in enumerate(program.steps):
         try:
-            if step.op in _TABLE:
-                results.append(_TABLE[step.op](_row_values(step.args[0], table)))
+            if step.op in ROW_FUNCTIONS:
+                results.append(ROW_FUNCTIONS[step.op](_row_values(step.args[0], table)))
             else:
                 left, right = (_value(arg, results) for arg in step.args)
                 results.append(_ARITHMETIC[step.op](left, right))
@@ -93,13 +93,6 @@ _ARITHMETIC: dict[str, Callable[[float, float], float | str]] = {
     "divide": operator.truediv,
     "exp": _power,
     "greater": lambda left, right: "yes" if left > right else "no",
-}
-
-_TABLE: dict[str, Callable[[list[float]], float]] = {
-    "table_max": max,
-    "table_min": min,
-    "table_sum": sum,
-    "table_average": lambda values: sum(values) / len(values),
 }
 
 

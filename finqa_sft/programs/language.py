@@ -6,6 +6,7 @@ executed answers it was compared with.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from finqa_sft.errors import ProgramError
@@ -13,7 +14,15 @@ from finqa_sft.errors import ProgramError
 OPERATORS = ("add", "subtract", "multiply", "divide", "exp", "greater")
 """Operators on two numbers; `greater` gives "yes" or "no"."""
 
-TABLE_OPERATORS = ("table_max", "table_min", "table_sum", "table_average")
+ROW_FUNCTIONS: Mapping[str, Callable[[list[float]], float]] = {
+    "table_max": max,
+    "table_min": min,
+    "table_sum": sum,
+    "table_average": lambda values: sum(values) / len(values),
+}
+"""What the operators on a row make of its numbers."""
+
+TABLE_OPERATORS = tuple(ROW_FUNCTIONS)
 """Operators on a table's row, which their first argument names; the second one says nothing."""
 
 MAX_STEPS = 64

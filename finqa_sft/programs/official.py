@@ -20,6 +20,7 @@ from typing import Any
 from finqa_sft.programs.language import (
     MAX_CHARACTERS,
     OPERATORS,
+    ROW_FUNCTIONS,
     TABLE_OPERATORS,
     Program,
     ProgramSyntaxError,
@@ -144,8 +145,8 @@ class _Machine:
             ArithmeticError, LookupError, TypeError, ValueError: It cannot be computed, for instance
                 because an argument is no number; the script calls the program invalid then.
         """
-        if step.op in _TABLE:
-            self.result = _TABLE[step.op](self._numbers(step.args[0]))
+        if step.op in ROW_FUNCTIONS:
+            self.result = ROW_FUNCTIONS[step.op](self._numbers(step.args[0]))
         else:
             left = self._argument(step.args[0])
             self.result = _ARITHMETIC[step.op](left, self._argument(step.args[1]))
@@ -198,13 +199,6 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "divide": operator.truediv,
     "exp": operator.pow,
     "greater": _larger,
-}
-
-_TABLE: dict[str, Callable[[list[float]], float]] = {
-    "table_max": max,
-    "table_min": min,
-    "table_sum": sum,
-    "table_average": lambda values: sum(values) / len(values),
 }
 
 
