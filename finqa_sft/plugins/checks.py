@@ -27,6 +27,7 @@ RESERVED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "collators": ("name",),
         "model_factories": ("factory",),
         "callbacks": ("name",),
+        "metrics": ("name",),
     }
 )
 """Keys of the recipe's own, by kind of the component that its options stand beside."""

@@ -149,16 +149,29 @@ class HookSpecs(Protocol):
 
     @hookspec
     def finqa_sft_metrics(self) -> Sequence[MetricRecord]:
-        """Offer metrics: pure functions over plain values.
+        """Offer metrics, which recipes name under `evaluation.metrics` and `score` as `--metric`.
 
         Example:
             ```python
+            from finqa_sft.documents import Question
+            from finqa_sft.formatters.base import Prediction
+            from finqa_sft.metrics.base import Figure, Score
             from finqa_sft.options import NoOptions
             from finqa_sft.plugins import MetricRecord, hookimpl
 
 
-            def build(options: NoOptions):
-                return lambda predicted, gold: float(predicted == gold)
+            class Same:
+                figures = (Figure("same", "the answer is the gold one, letter by letter"),)
+
+                def applies(self, question: Question) -> bool:
+                    return True
+
+                def score(self, question: Question, prediction: Prediction) -> Score:
+                    return Score({"same": float(prediction.answer == question.answer)})
+
+
+            def build(options: NoOptions) -> Same:
+                return Same()
 
 
             @hookimpl

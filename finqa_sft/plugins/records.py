@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from finqa_sft.collators.base import Collator
 from finqa_sft.formatters.base import Formatter
+from finqa_sft.metrics.base import Metric
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.options import NoOptions
 from finqa_sft.readers.base import Reader
@@ -40,9 +41,16 @@ class ComponentRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderRecord(ComponentRecord):
-    """A reader. `build(config)` gives an iterable of questions and bad rows."""
+    """A reader. `build(config)` gives an iterable of questions and bad rows.
+
+    Attributes:
+        build: Takes the options.
+        metrics: Names of the metrics that its questions are scored by, unless a recipe names
+            others; what is right and what is wrong goes by the first that applies to a question.
+    """
 
     build: Callable[[Any], Reader]
+    metrics: tuple[str, ...] = ("answer",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +83,9 @@ class ModelFactoryRecord(ComponentRecord):
     build: Callable[[Any], ModelFactory]
 
 
-Metric: TypeAlias = Callable[..., Any]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricRecord(ComponentRecord):
-    """A metric. `build(config)` gives a pure function over plain values."""
+    """A metric. `build(config)` gives an object with `figures`, `applies` and `score`."""
 
     build: Callable[[Any], Metric]
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from finqa_sft.collators.base import Collator
 from finqa_sft.errors import PluginError
 from finqa_sft.formatters.base import Formatter
+from finqa_sft.metrics.base import Metric
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.plugins.manager import SINGULAR, Component
 from finqa_sft.plugins.records import (
@@ -75,6 +76,7 @@ _PROTOCOLS: Mapping[str, type] = {
     "readers": Reader,
     "formatters": Formatter,
     "collators": Collator,
+    "metrics": Metric,
     "model_factories": ModelFactory,
 }
 """What `build` of a record gives, by kind."""

@@ -1,0 +1,1 @@
+"""Evaluation: ask a trained model, score what it says, and show it to a person."""
