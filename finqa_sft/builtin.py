@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import Field
 
 from finqa_sft.collators import flattened
 from finqa_sft.collators.padded import SFT_ARGS, PaddedCollator, PaddedOptions
 from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
 from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
 from finqa_sft.formatters.steps import StepsFormatter, StepsOptions
+from finqa_sft.metrics.components import (
+    AnswerMetric,
+    AnswerMetricOptions,
+    ConvfinqaMetric,
+    FinqaMetric,
+    TatqaMetric,
+)
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.models.options import FullOptions, LoRAFactoryOptions, QLoRAOptions
-from finqa_sft.options import NoOptions
+from finqa_sft.options import NoOptions, Options
 from finqa_sft.plugins import (
+    CallbackRecord,
     CollatorRecord,
     FormatterRecord,
+    MetricRecord,
     ModelFactoryRecord,
     ReaderRecord,
     hookimpl,
@@ -27,7 +39,7 @@ from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
 from finqa_sft.readers.tatqa import TatqaOptions, TatqaReader
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 
 @hookimpl
@@ -45,12 +57,14 @@ def finqa_sft_readers() -> list[ReaderRecord]:
             summary="conversations in ConvFinQA's layouts, a question a turn",
             config=ConvfinqaOptions,
             build=ConvfinqaReader,
+            metrics=("convfinqa", "answer"),
         ),
         ReaderRecord(
             name="filings",
             summary="generated annual-report pages with questions; needs no download",
             config=FilingsOptions,
             build=FilingsReader,
+            metrics=("finqa", "answer"),
         ),
         ReaderRecord(
             name="financebench",
@@ -63,12 +77,14 @@ def finqa_sft_readers() -> list[ReaderRecord]:
             summary="files in FinQA's official layout",
             config=FinqaOptions,
             build=FinqaReader,
+            metrics=("finqa", "answer"),
         ),
         ReaderRecord(
             name="tatqa",
             summary="files in TAT-QA's official layout",
             config=TatqaOptions,
             build=TatqaReader,
+            metrics=("tatqa", "answer"),
         ),
     ]
 
@@ -128,6 +144,75 @@ def finqa_sft_collators() -> list[CollatorRecord]:
             build=_padded,
             sft_args=SFT_ARGS,
         ),
+    ]
+
+
+def _finqa(options: NoOptions) -> FinqaMetric:
+    return FinqaMetric()
+
+
+def _convfinqa(options: NoOptions) -> ConvfinqaMetric:
+    return ConvfinqaMetric()
+
+
+def _tatqa(options: NoOptions) -> TatqaMetric:
+    return TatqaMetric()
+
+
+@hookimpl
+def finqa_sft_metrics() -> list[MetricRecord]:
+    """What answers are scored by."""
+    return [
+        MetricRecord(
+            name="answer",
+            summary="the answer itself: exact, numeric with its scale, token F1",
+            config=AnswerMetricOptions,
+            build=AnswerMetric,
+        ),
+        MetricRecord(
+            name="convfinqa",
+            summary="ConvFinQA's official scores of a turn: execution and program accuracy",
+            build=_convfinqa,
+        ),
+        MetricRecord(
+            name="finqa",
+            summary="FinQA's official scores: execution and program accuracy",
+            build=_finqa,
+        ),
+        MetricRecord(
+            name="tatqa",
+            summary="TAT-QA's official scores: exact match, F1 and scale",
+            build=_tatqa,
+        ),
+    ]
+
+
+class EarlyStoppingOptions(Options):
+    """Options of the callback `early_stopping`."""
+
+    patience: int = Field(default=1, ge=1)
+    """How many evaluations in a row may bring no better figure before the run ends."""
+
+    threshold: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """How much better a figure must be to count."""
+
+
+def _early_stopping(options: EarlyStoppingOptions, output_dir: Path) -> TrainerCallback:
+    from transformers import EarlyStoppingCallback
+
+    return EarlyStoppingCallback(options.patience, options.threshold)
+
+
+@hookimpl
+def finqa_sft_callbacks() -> list[CallbackRecord]:
+    """What can run beside the training."""
+    return [
+        CallbackRecord(
+            name="early_stopping",
+            summary="ends the run when trainer.metric_for_best_model gets no better",
+            config=EarlyStoppingOptions,
+            build=_early_stopping,
+        )
     ]
 
 

@@ -22,6 +22,10 @@ data:
       questions_per_page: 4
   split:
     held_out: 0.1
+evaluation:
+  before: false
+  every: 0
+  after: false
 formatter:
   name: program
   system: Answer.

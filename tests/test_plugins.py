@@ -42,6 +42,9 @@ def plugin(*records: object) -> ModuleType:
     return module(finqa_sft_metrics=finqa_sft_metrics)
 
 
+OUR_METRICS = ("answer", "convfinqa", "finqa", "tatqa")
+
+
 @pytest.fixture
 def alone() -> Plugins:
     return Plugins.load({"FINQA_SFT_PLUGINS": ""})
@@ -54,8 +57,8 @@ def test_the_built_in_components_come_through_the_same_hooks(alone: Plugins) -> 
         "formatters": ("answer", "program", "steps"),
         "collators": ("flattened", "padded"),
         "model_factories": ("full", "lora", "qlora"),
-        "metrics": (),
-        "callbacks": (),
+        "metrics": OUR_METRICS,
+        "callbacks": ("early_stopping",),
     }
     assert alone.failures == []
 
@@ -182,9 +185,9 @@ def test_a_plugin_that_breaks_the_contract_is_left_out_whole(
     alone.add(STRANGER, load)  # type: ignore[arg-type]
     assert len(alone.failures) == 1
     assert problem in str(alone.failures[0])
-    assert alone.names("metrics") == ()
+    assert alone.names("metrics") == OUR_METRICS
     alone.add(STRANGER, lambda: plugin(metric("mended")))
-    assert alone.names("metrics") == ("mended",)
+    assert alone.names("metrics") == (*OUR_METRICS, "mended")
 
 
 def test_an_exception_inside_a_component_names_its_provider(alone: Plugins) -> None:
@@ -196,7 +199,7 @@ def test_an_exception_inside_a_component_names_its_provider(alone: Plugins) -> N
 
 def test_a_plugin_can_be_an_object_with_methods(alone: Plugins) -> None:
     alone.add(STRANGER, WithMethods)
-    assert alone.names("metrics") == ("method",)
+    assert alone.names("metrics") == (*OUR_METRICS, "method")
 
 
 def test_a_hook_of_another_version_can_be_optional(alone: Plugins) -> None:

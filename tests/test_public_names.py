@@ -69,6 +69,7 @@ SIGNATURES = {
     "FullFactory.describe": "(self) -> dict[str, Any]",
     "FullFactory.load_model": "(self, args: SFTConfig) -> PreTrainedModel",
     "FullFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
+    "FullFactory.load_trained": "(self, folder: Path | None) -> PreTrainedModel",
     "FullFactory.settle": "(self, trainer: SFTTrainer) -> None",
     "FullFactory.sft_args": "(self) -> dict[str, Any]",
     "LoRAFactory": "(options: LoRAFactoryOptions) -> None",
@@ -76,6 +77,7 @@ SIGNATURES = {
     "LoRAFactory.describe": "(self) -> dict[str, Any]",
     "LoRAFactory.load_model": "(self, args: SFTConfig) -> PeftModel",
     "LoRAFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
+    "LoRAFactory.load_trained": "(self, folder: Path | None) -> PeftModel | PreTrainedModel",
     "LoRAFactory.settle": "(self, trainer: SFTTrainer) -> None",
     "LoRAFactory.sft_args": "(self) -> dict[str, Any]",
     "PaddedCollator": "(pad_token_id: int, *, pad_to_multiple_of: int | None = None) -> None",
@@ -94,6 +96,7 @@ SIGNATURES = {
     "QLoRAFactory.describe": "(self) -> dict[str, Any]",
     "QLoRAFactory.load_model": "(self, args: SFTConfig) -> PeftModel",
     "QLoRAFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
+    "QLoRAFactory.load_trained": "(self, folder: Path | None) -> PeftModel | PreTrainedModel",
     "QLoRAFactory.settle": "(self, trainer: SFTTrainer) -> None",
     "QLoRAFactory.sft_args": "(self) -> dict[str, Any]",
     "Question": (

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from finqa_sft.errors import PluginError
+from finqa_sft.metrics.components import FinqaMetric
 from finqa_sft.options import NoOptions
 from finqa_sft.plugins.manager import KINDS, Component, Provider
 from finqa_sft.recipe import Chosen
@@ -42,11 +43,12 @@ class Half:
         ("collators", "x", "collator 'odd' of stranger 1.2 cannot be used: its build gave str, "
          "which lacks arrange, check_model, __call__"),
         ("model_factories", [], "model factory 'odd' of stranger 1.2 cannot be used: its build "
-         "gave list, which lacks check, sft_args, load_tokenizer, load_model, settle, describe"),
+         "gave list, which lacks check, sft_args, load_tokenizer, load_model, load_trained, "
+         "settle, describe"),
         ("callbacks", Half(), "callback 'odd' of stranger 1.2 cannot be used: its build gave Half, "
          "which lacks on_init_end"),
         ("metrics", 0.5, "metric 'odd' of stranger 1.2 cannot be used: its build gave float, which "
-         "lacks __call__"),
+         "lacks figures, applies, score"),
     ],
 )  # fmt: skip
 def test_a_component_that_lacks_a_method_is_refused_as_soon_as_it_is_built(
@@ -57,6 +59,6 @@ def test_a_component_that_lacks_a_method_is_refused_as_soon_as_it_is_built(
     assert str(error.value) == f"the {said}; mend or update the plugin"
 
 
-@pytest.mark.parametrize(("kind", "gives"), [("readers", []), ("metrics", max)])
+@pytest.mark.parametrize(("kind", "gives"), [("readers", []), ("metrics", FinqaMetric())])
 def test_what_has_the_methods_is_given_back(kind: str, gives: Any) -> None:
     assert chosen(kind, gives).build() is gives

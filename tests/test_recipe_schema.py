@@ -24,6 +24,7 @@ from finqa_sft.plugins.records import (
     CollatorRecord,
     ComponentRecord,
     FormatterRecord,
+    MetricRecord,
     ModelFactoryRecord,
     ReaderRecord,
 )
@@ -143,6 +144,7 @@ RECORDS: dict[str, list[ComponentRecord]] = {
         ),
     ],
     "callbacks": [CallbackRecord(name="touch", summary="", config=EveryOptions, build=never)],
+    "metrics": [MetricRecord(name="answer", summary="", build=never)],
 }
 WORDS = {
     "model_factories": "model factory",
@@ -150,6 +152,7 @@ WORDS = {
     "formatters": "formatter",
     "collators": "collator",
     "callbacks": "callback",
+    "metrics": "metric",
 }
 
 
@@ -343,8 +346,8 @@ def test_a_section_without_content_counts_as_left_out(load: Callable[..., Recipe
         ("lora: {r: 8}", "8:1 lora unknown key; wrong place? there is model.lora"),
         (
             "seed: 8",
-            "8:1 seed unknown key; wrong place? there are data.split.seed, data.sources.0.seed, "
-            "trainer.seed",
+            "8:1 seed unknown key; wrong place? there are data.split.seed, evaluation.seed, "
+            "data.sources.0.seed, trainer.seed",
         ),
         ("model_name_or_path: x", "8:1 model_name_or_path unknown key; here it is model.base"),
         ("load_in_4bit: true", "8:1 load_in_4bit unknown key; here it is model.factory"),

@@ -1309,6 +1309,13 @@ class Small:
             weight.requires_grad_(self.trained in name)
         return model
 
+    def load_trained(self, folder: Path | None) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        from finqa_sft.models.tiny import tiny_base
+
+        return AutoModelForCausalLM.from_pretrained(folder or tiny_base())
+
     def settle(self, trainer: Any) -> None:
         pass
 
@@ -1348,6 +1355,14 @@ def not_finite(self: Any, args: Any) -> Any:
     model = Small.load_model(self, args)
     model.model.layers[0].mlp.down_proj.weight.data.fill_(float("nan"))
     return model
+
+
+def untrained(self: Any, folder: Path | None) -> Any:
+    return Small.load_trained(self, None)
+
+
+def in_training(self: Any, folder: Path | None) -> Any:
+    return Small.load_trained(self, folder).train()
 
 
 def unfreezes(self: Any, trainer: Any) -> None:
@@ -1456,6 +1471,22 @@ BROKEN_FACTORIES: list[Case] = [
         ModelFactoryRule.SAVED,
         "what is loaded again differs in model.layers.0.mlp.down_proj.weight, "
         "model.layers.1.mlp.down_proj.weight, model.layers.2.mlp.down_proj.weight and 1 more",
+    ),
+    (
+        small(load_trained=fails),
+        ModelFactoryRule.ASKED,
+        "load_trained() raised KeyError: 'weights' (test_testing.py line ",
+    ),
+    (
+        small(load_trained=untrained),
+        ModelFactoryRule.ASKED,
+        "load_trained() differs in model.layers.0.mlp.down_proj.weight, "
+        "model.layers.1.mlp.down_proj.weight, model.layers.2.mlp.down_proj.weight and 1 more",
+    ),
+    (
+        small(load_trained=in_training),
+        ModelFactoryRule.ASKED,
+        "load_trained() gives a model in training",
     ),
     (
         small(describe=lambda self: {"model": "tiny"}),

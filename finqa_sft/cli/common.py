@@ -71,6 +71,12 @@ def print_rows(rows: Iterable[Sequence[str | Text]]) -> None:
     console.print(table)
 
 
+def tell(text: str) -> None:
+    """Say how far the work is, apart from what another program may read."""
+    if is_main():
+        print(text, file=sys.stderr)
+
+
 def load_plugins() -> Plugins:
     """All plugins; those left out are reported once, on standard error."""
     plugins = Plugins.load()

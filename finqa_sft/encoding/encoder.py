@@ -39,6 +39,8 @@ class Encoder:
             does not write before an answer; rows have it, as generation does. Else empty.
         trims_answer: The template takes white space off around an answer.
         notes: All of these that apply, as sentences for the user.
+        stop_ids: Ids of the tokens that end an answer: the first special token that the template
+            writes after it, and the tokenizer's EOS; ascending.
         reuses_tokens: Parts of texts that came before are not tokenised again.
     """
 
@@ -72,6 +74,9 @@ class Encoder:
                 "ends the assistant's turn with a special token"
             )
         self.notes = template.notes()
+        ends = {template.end_token, tokenizer.eos_token} - {None}
+        vocabulary = tokenizer.get_vocab()
+        self.stop_ids = tuple(sorted(vocabulary[str(end)] for end in ends))
         self._tokens = Tokens(tokenizer, reuse=reuse)
         self._check = RowCheck(tokenizer)
         self.reuses_tokens = self._tokens.reuses

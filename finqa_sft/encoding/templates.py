@@ -176,6 +176,12 @@ class ChatTemplate:
             return False
         return said == answer or (self.trims and said.strip() == answer.strip())
 
+    @property
+    def end_token(self) -> str | None:
+        """The first special token after an answer, with which a turn is over."""
+        found = re.search(any_of(self.stop_tokens), self.turn.end) if self.ends else None
+        return found and found[0]
+
     @cached_property
     def stop_tokens(self) -> frozenset[str]:
         """The special tokens, any of which can end a turn."""

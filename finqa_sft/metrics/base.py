@@ -39,13 +39,12 @@ class Score:
 
 
 class Metric(Protocol):
-    """Scores predictions, one question at a time.
+    """Scores predictions, one question at a time."""
 
-    Attributes:
-        figures: What it gives. The first is the one by which a prediction is right (1.0) or wrong.
-    """
-
-    figures: tuple[Figure, ...]
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """What it gives; the first is the one by which a prediction is right (1.0) or wrong."""
+        ...
 
     def applies(self, question: Question) -> bool:
         """Whether the question has what this metric compares with; others are left out of its n."""

@@ -29,6 +29,7 @@ from finqa_sft.wording import one_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from transformers import PreTrainedModel
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -65,6 +66,12 @@ class AdapterFactory(BuiltinFactory):
     @abstractmethod
     def base_memory(self) -> dict[str, int]:
         """Bytes of the frozen base, by part."""
+
+    @cached_property
+    def held(self) -> dict[str, int]:
+        """Bytes of the base and of an adapter, by part."""
+        held, _ = adapter_parameters(self.skeleton, self.options.lora, quantised=self.quantised)
+        return {**self.base_memory(), "the adapter": held * BYTES["float32"]}
 
     @cached_property
     def memory(self) -> MemoryEstimate:
@@ -256,6 +263,21 @@ class AdapterFactory(BuiltinFactory):
                 ) from error
         adapted: PeftModel = model.eval()
         return adapted
+
+    def load_trained(self, folder: Path | None) -> PeftModel | PreTrainedModel:
+        """The base with the adapter that a run saved, or alone, to be asked and not to be trained.
+
+        Args:
+            folder: Where the run saved the adapter; None for the base alone.
+
+        Raises:
+            ModelError: The folder holds no adapter that can be loaded, or one that was trained on
+                another base.
+            HardwareError: There is too little memory.
+        """
+        if folder is None:
+            return self.load_base()
+        return self.load_adapters({"default": folder})
 
     def settle(self, trainer: SFTTrainer) -> None:
         """Hold what is trained in float32, and begin at the rows if the options ask for it.

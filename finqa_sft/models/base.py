@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl.trainer.sft_config import SFTConfig
@@ -35,6 +37,19 @@ class ModelFactory(Protocol):
         """The base, with its adapter if it gets one, ready for `SFTTrainer`.
 
         `args` must have been built before.
+        """
+        ...
+
+    def load_trained(self, folder: Path | None) -> PeftModel | PreTrainedModel:
+        """The base with what a run saved, to be asked and not to be trained, in evaluation mode.
+
+        Args:
+            folder: What the run saved: an adapter, or a whole model where there is none. None for
+                the base as it is before training.
+
+        Raises:
+            ModelError: The folder does not hold what this factory's runs save, or of another base.
+            HardwareError: There is too little memory.
         """
         ...
 

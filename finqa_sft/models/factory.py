@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finqa_sft.errors import HardwareError, ModelError
@@ -86,9 +87,22 @@ class BuiltinFactory(ABC):
     def memory(self) -> MemoryEstimate:
         """What the run keeps in memory beside activations."""
 
+    @cached_property
+    @abstractmethod
+    def held(self) -> dict[str, int]:
+        """Bytes of the weights that a model to be asked has, by part."""
+
     @abstractmethod
     def load_model(self, args: SFTConfig) -> PeftModel | PreTrainedModel:
         """The model, ready for `SFTTrainer`; `args` must have been built before."""
+
+    @abstractmethod
+    def load_trained(self, folder: Path | None) -> PeftModel | PreTrainedModel:
+        """The model with what a run saved, or the base alone, in evaluation mode.
+
+        Args:
+            folder: What the run saved, or None.
+        """
 
     @abstractmethod
     def quantisation_arguments(self, *, sharded: bool) -> dict[str, Any] | None:
@@ -121,7 +135,7 @@ class BuiltinFactory(ABC):
         # Refuses dtypes that the device does not compute in.
         self.sft_args()
         if self.whole_in_each_process or "LOCAL_RANK" not in os.environ:
-            self._require_memory()
+            self._require_memory(self.memory)
 
     def sft_args(self) -> dict[str, Any]:
         """`SFTConfig` fields that follow from the device: precision, `use_cpu`."""
@@ -175,10 +189,11 @@ class BuiltinFactory(ABC):
         """What the subclass adds to the base, as plain values."""
 
     def load_base(self, args: SFTConfig | None = None) -> PreTrainedModel:
-        """The base on this process's device, quantised where the factory does so.
+        """The base on this process's device, quantised where the factory does so, not in training.
 
         Args:
-            args: The trainer's arguments, where the base is to be trained.
+            args: The trainer's arguments, where the base is to be trained; else it is to be asked,
+                and no memory is needed for gradients and an optimizer.
 
         Raises:
             ModelError: The base cannot be loaded.
@@ -190,8 +205,9 @@ class BuiltinFactory(ABC):
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+        needed = MemoryEstimate(self.held, 0) if args is None else self.memory
         if args is None or not shares_memory(args):
-            self._require_memory()
+            self._require_memory(needed)
         sharded = args is not None and shards_weights(args)
         quantisation = self.quantisation_arguments(sharded=sharded)
         zero3 = args is not None and is_zero3()
@@ -210,7 +226,7 @@ class BuiltinFactory(ABC):
         except torch.OutOfMemoryError as error:
             raise HardwareError(
                 f"{self.device} ran out of memory while base {self.options.base!r} was loaded "
-                f"(estimate {size(self.memory.total)}, free before {size(self.device.free_memory)})"
+                f"(estimate {size(needed.total)}, free before {size(self.device.free_memory)})"
                 "; end what else runs there, or take a smaller base"
             ) from error
         except (OSError, ValueError, SafetensorError) as error:
@@ -226,8 +242,8 @@ class BuiltinFactory(ABC):
             )
         return model
 
-    def _require_memory(self) -> None:
-        require_memory(self.memory, self.device, base=self.options.base, remedy=self.remedy)
+    def _require_memory(self, needed: MemoryEstimate) -> None:
+        require_memory(needed, self.device, base=self.options.base, remedy=self.remedy)
 
     def _why_compute_dtype(self) -> str:
         if self.options.compute_dtype != "auto":

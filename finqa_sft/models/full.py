@@ -11,9 +11,10 @@ With a stock trainer, without a recipe:
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from finqa_sft.errors import HardwareError
+from finqa_sft.errors import HardwareError, ModelError
 from finqa_sft.models.devices import resolve_compute_dtype
 from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.memory import BYTES, MemoryEstimate, text_parameters
@@ -49,13 +50,18 @@ class FullFactory(BuiltinFactory):
         return self.options.weights_dtype
 
     @cached_property
+    def held(self) -> dict[str, int]:
+        """Bytes of the weights."""
+        return {f"the weights in {self.dtype}": self.skeleton.parameters * BYTES[self.dtype]}
+
+    @cached_property
     def memory(self) -> MemoryEstimate:
         """What the run keeps in memory beside activations."""
         bones, size = self.skeleton, BYTES[self.dtype]
         trained = bones.parameters - bones.idle
         return MemoryEstimate(
             parts={
-                f"the weights in {self.dtype}": bones.parameters * size,
+                **self.held,
                 "gradients and AdamW's averages": 3 * trained * size,
             },
             trained_parameters=trained,
@@ -91,6 +97,24 @@ class FullFactory(BuiltinFactory):
             parameter.requires_grad_(parameter in used)
         return model
 
+    def load_trained(self, folder: Path | None) -> PreTrainedModel:
+        """The model that a run saved, or the base, to be asked and not to be trained.
+
+        Args:
+            folder: Where the run saved the model; None for the base.
+
+        Raises:
+            ModelError: The folder holds no whole model, or one that cannot be loaded.
+            HardwareError: There is too little memory.
+        """
+        if folder is None:
+            return self.load_base()
+        _require_model(folder)
+        base = {"base": str(folder.absolute()), "revision": None}
+        trained = FullFactory(self.options.model_copy(update=base))
+        trained.device = self.device
+        return trained.load_base()
+
     def settle(self, trainer: SFTTrainer) -> None:
         """Nothing is to be undone: the trainer leaves these weights as they are."""
 
@@ -112,3 +136,22 @@ class FullFactory(BuiltinFactory):
             "adapter": "none; all weights are trained",
             "weights_dtype": self.dtype,
         }
+
+
+def _require_model(folder: Path) -> None:
+    """Refuse a folder in which no run saved a whole model; its weights are looked at later."""
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder}: no such folder; name the one that a run saved its model in, such as "
+            "runs/NAME/model"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder} holds an adapter, and factory full saves whole models; set model.factory to "
+            "that of the adapter's run, lora or qlora"
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} holds no config.json; name the folder that a run saved its model in, such "
+            "as runs/NAME/model"
+        )

@@ -39,6 +39,16 @@ def saved_config(folder: Path, *, base: ResolvedBase) -> dict[str, Any]:
         ModelError: The folder holds no LoRA adapter with its weights, or one of another base.
     """
     file = folder / "adapter_config.json"
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder}: no such folder; name the one that a run saved its adapter in, such as "
+            "runs/NAME/adapter"
+        )
+    if not file.is_file() and (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} holds a whole model and no adapter; set model.factory to full, with which "
+            "it was trained, or name it in model.base to ask it as it is"
+        )
     if not file.is_file():
         raise ModelError(
             f"{folder} holds no adapter_config.json; name the folder that a run saved its adapter "

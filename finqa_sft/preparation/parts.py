@@ -112,6 +112,7 @@ class Part:
             "documents": len({question.document.id for question in self.questions}),
             "tokens": tokens,
             "longest": int(self.lengths.max(initial=0)),
+            "longest_answer": int(self.supervised.max(initial=0)),
             "supervised_tokens": supervised,
             "supervised_share": supervised / max(tokens, 1),
         }
@@ -137,12 +138,15 @@ class PreparedData:
     Attributes:
         training: The rows to train on.
         held_out: The rows to evaluate on; may be empty.
+        gold: The held-out questions as they were read, none mended or left out: what answers are
+            scored against.
         counts: What became of the rows.
     """
 
     training: Part
     held_out: Part
     counts: Counts
+    gold: Sequence[Question] = ()
 
     @cached_property
     def fingerprint(self) -> str:

@@ -31,9 +31,9 @@ from finqa_sft.preparation.encoded import cache_key, encode_questions
 from finqa_sft.preparation.mending import Mender
 from finqa_sft.preparation.pages import PageEncoder
 from finqa_sft.preparation.parts import Dropped, Part, PreparedData
-from finqa_sft.preparation.sources import BAD_ROWS_SHOWN, read_sources
+from finqa_sft.preparation.sources import BAD_ROWS_SHOWN, Pool, read_sources
 from finqa_sft.preparation.splits import divided, refuse_leaks
-from finqa_sft.recipe import Recipe
+from finqa_sft.recipe import Recipe, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -87,11 +87,7 @@ def prepare_data(
             them out, a document stands on both sides, or nothing is left to train on.
     """
     counts = Counts()
-    mender = Mender(recipe.data, counts)
-    pool = read_sources(recipe, recipe.sources, mender=mender, counts=counts)
-    training, held_out = divided(pool, recipe.data.split)
-    held_out += read_sources(recipe, recipe.evaluation_sources, mender=mender, counts=counts)
-    refuse_leaks(training, held_out)
+    sides = read_sides(recipe, counts)
 
     def part(questions: Sequence[Question], *, keep_evidence: bool) -> Part:
         return _part(
@@ -99,8 +95,9 @@ def prepare_data(
         )
 
     data = PreparedData(
-        training=part(training, keep_evidence=True),
-        held_out=part(held_out, keep_evidence=False),
+        training=part(sides.training, keep_evidence=True),
+        held_out=part(sides.held_out, keep_evidence=False),
+        gold=sides.gold,
         counts=counts,
     )
     if recipe.data.too_long == "error":
@@ -115,6 +112,44 @@ def prepare_data(
             + ("; raise formatter.max_length" if short else "")
         )
     return data
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The questions that a recipe names, read and divided.
+
+    Attributes:
+        training: Mended, to train on.
+        held_out: Mended, to evaluate on.
+        gold: The held-out questions as they were read, none mended or left out.
+    """
+
+    training: list[Question]
+    held_out: list[Question]
+    gold: list[Question]
+
+
+def read_sides(recipe: Recipe, counts: Counts) -> Sides:
+    """Read, mix, clean and split what a recipe names; nothing is encoded.
+
+    Raises:
+        DataError: A source cannot be read, rows are bad and the recipe does not leave them out, or
+            a document stands on both sides.
+    """
+    mender = Mender(recipe.data, counts)
+    ids: set[str] = set()
+
+    def read(sources: Sequence[Source]) -> Pool:
+        return read_sources(recipe, sources, mender=mender, counts=counts, ids=ids)
+
+    pool = read(recipe.sources)
+    training, held_out = divided(pool.questions, recipe.data.split)
+    evaluation = read(recipe.evaluation_sources)
+    aside = {question.document.id for question in held_out}
+    held_out += evaluation.questions
+    refuse_leaks(training, held_out)
+    gold = [*(q for q in pool.as_read if q.document.id in aside), *evaluation.as_read]
+    return Sides(training, held_out, gold)
 
 
 def _part(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from finqa_sft.documents import Document, Question
 from finqa_sft.errors import DataError
@@ -23,16 +23,41 @@ from finqa_sft.recipe import Recipe, Source
 BAD_ROWS_SHOWN = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The questions of some sources.
+
+    Attributes:
+        questions: Mended, each as often as its source's weight says.
+        as_read: All of them as they were read, each once, with ids that differ.
+    """
+
+    questions: list[Question]
+    as_read: list[Question]
+
+
 def read_sources(
-    recipe: Recipe, sources: Sequence[Source], *, mender: Mender, counts: Counts
-) -> list[Question]:
-    """All questions of some sources, mended, each as often as its source's weight says.
+    recipe: Recipe,
+    sources: Sequence[Source],
+    *,
+    mender: Mender,
+    counts: Counts,
+    ids: set[str],
+) -> Pool:
+    """All questions of some sources.
+
+    Args:
+        recipe: What is done with bad rows, and which seed draws by weight.
+        sources: Where the questions are.
+        mender: Mends them.
+        counts: Where to count what became of them.
+        ids: The ids of questions that were read before; those of these are added.
 
     Raises:
         DataError: A source cannot be read or holds no question, or rows are bad and the recipe
             does not skip them.
     """
-    questions: list[Question] = []
+    pool = Pool([], [])
     documents: dict[str, Document] = {}
     asked: dict[object, Question] = {}
     for number, source in enumerate(sources, start=1):
@@ -40,9 +65,11 @@ def read_sources(
         found = [_told_apart(question, documents, number, counts) for question in found]
         for question in found:
             _notice_twin(question, asked, counts)
+        pool.as_read.extend(_with_own_id(question, ids, number) for question in found)
         mended = mender.mended(found)
-        questions += _weighted(mended, source.weight, seed=recipe.data.split.seed, counts=counts)
-    return questions
+        weight, seed = source.weight, recipe.data.split.seed
+        pool.questions.extend(_weighted(mended, weight, seed=seed, counts=counts))
+    return pool
 
 
 def _read(recipe: Recipe, source: Source, number: int, counts: Counts) -> list[Question]:
@@ -91,6 +118,15 @@ def _told_apart(
     name = f"{number}/{document.id}"
     counts.changed[DOCUMENT_RENAMED] += name not in documents
     return replace(question, document=documents.setdefault(name, replace(document, id=name)))
+
+
+def _with_own_id(question: Question, ids: set[str], number: int) -> Question:
+    """The question, renamed where another source has one of its id: answers are told by ids."""
+    id = question.id
+    while id in ids:
+        id = f"{number}/{id}"
+    ids.add(id)
+    return question if id == question.id else replace(question, id=id)
 
 
 def _notice_twin(question: Question, asked: dict[object, Question], counts: Counts) -> None:

@@ -58,23 +58,29 @@ def document_groups(
 def held_out_groups(groups: Iterable[str], *, share: float, seed: int) -> set[str]:
     """Draw groups to hold out.
 
-    The order of the draw is a hash of seed and name, so it depends on neither the order of the file
-    nor the Python version, and adding documents moves few others.
-
     Args:
         groups: Names of groups, repeated or not.
         share: Share of the groups, 0 to 1; a positive share holds out at least one group and
             leaves at least one.
         seed: Another seed draws other groups.
     """
+    names = drawn_order(groups, seed=seed)
+    if share == 0 or len(names) < 2:
+        return set()
+    return set(names[: min(max(round(share * len(names)), 1), len(names) - 1)])
+
+
+def drawn_order(names: Iterable[str], *, seed: int) -> list[str]:
+    """Names in the order of a draw, each once.
+
+    The order is that of a hash of seed and name, so it depends on neither the order of the file nor
+    the Python version, and adding names moves few others.
+    """
 
     def drawn(name: str) -> bytes:
         return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
-    names = sorted(set(groups), key=drawn)
-    if share == 0 or len(names) < 2:
-        return set()
-    return set(names[: min(max(round(share * len(names)), 1), len(names) - 1)])
+    return sorted(set(names), key=drawn)
 
 
 def refuse_leaks(training: Sequence[Question], held_out: Sequence[Question]) -> None:

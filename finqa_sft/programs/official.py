@@ -42,7 +42,8 @@ class OfficialResult:
         value: A number rounded to 5 digits (it may be infinite or nan), "yes" or "no". None where
             there is no result; a valid program without a complete step has none either. Of an
             invalid program it is the result of the last step that was computed, which FinQA's
-            script compares with the gold answer where the program equals the gold one.
+            script compares with the gold answer where the program equals the gold one; after a
+            division by zero and the like it is not rounded.
     """
 
     valid: bool
@@ -112,19 +113,30 @@ def official_result(
         except ValueError:
             return OfficialResult(valid=False, value=None)
     machine = _Machine(table)
+    valid = rounded = True
     try:
         for step in _steps(text):
             machine.run(step)
-        valid = True
-    except (ArithmeticError, LookupError, TypeError, ValueError):
+    except (_UnreadableError, _NestedError):
+        # The script leaves its loop here, and rounds what it has.
         valid = False
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        valid = rounded = False
     match machine.result:
         case None | "yes" | "no" as value:
             return OfficialResult(valid=valid, value=value)
         case int() | float() as value:
-            return OfficialResult(valid=valid, value=round(value, 5))
+            return OfficialResult(valid=valid, value=round(value, 5) if rounded else value)
         case _:
             return OfficialResult(valid=False, value=None)
+
+
+class _UnreadableError(ValueError):
+    """A literal is no number, or a row cannot be read; the script stops without an exception."""
+
+
+class _NestedError(ProgramSyntaxError):
+    """A step holds another one; the script stops without an exception."""
 
 
 class _Machine:
@@ -167,6 +179,8 @@ class _Machine:
             if self._row is None:
                 raise LookupError(arg)
             return self._row
+        if arg not in self._labels:
+            raise _UnreadableError(arg)
         cells = self._labels[arg]
         self._row = [_number(cell.replace("$", "").split("(")[0].strip()) for cell in cells]
         return self._row
@@ -176,16 +190,21 @@ def _number(text: str) -> float:
     """A literal: what `float` reads, without commas; a hundredth if "%" is in it; "const_" is off.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is none; an `_UnreadableError` where it does not begin as a constant does.
     """
     digits = text.replace(",", "")
     try:
         return float(digits)
-    except ValueError:
-        if "%" in digits:
-            return float(digits.replace("%", "")) / 100
-        bare = digits.replace("const_", "")
-        return -1.0 if bare == "m1" and bare != digits else float(bare)
+    except ValueError as error:
+        if "%" not in digits and "const" in digits:
+            bare = digits.replace("const_", "")
+            return -1.0 if bare == "m1" and bare != digits else float(bare)
+        if "%" not in digits:
+            raise _UnreadableError(text) from error
+    try:
+        return float(digits.replace("%", "")) / 100
+    except ValueError as error:
+        raise _UnreadableError(text) from error
 
 
 def _larger(left: Any, right: Any) -> str:
@@ -235,7 +254,8 @@ def _steps(text: str) -> Iterator[OfficialStep]:
         args = pieces[-1].strip("|").strip().split("|")
         if len(pieces) != 2 or len(args) < 2:
             place = tokens[begin][1] + 1
-            raise ProgramSyntaxError(
+            refused = _NestedError if len(pieces) > 2 else ProgramSyntaxError
+            raise refused(
                 f"no step at character {place}: {step[:30]!r}; a step is op(arg, arg)", place
             )
         op = pieces[0].strip("|").strip()

@@ -8,10 +8,11 @@ that lists all that is wrong with it (`problems`). Nothing here imports torch.
 
 from __future__ import annotations
 
+from finqa_sft.recipe.json_schema import json_schema
 from finqa_sft.recipe.raw import RawRecipe, read_recipe
 from finqa_sft.recipe.resolve import load_recipe, resolve_recipe
 from finqa_sft.recipe.resolved import Chosen, Output, Recipe, Source, Value
-from finqa_sft.recipe.schema import Registry, json_schema
+from finqa_sft.recipe.schema import Registry
 from finqa_sft.recipe.shipped import find_recipe, shipped_recipes
 
 __all__ = [

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from finqa_sft.errors import PluginError
-from finqa_sft.plugins.records import CollatorRecord
+from finqa_sft.plugins.records import CollatorRecord, ReaderRecord
 from finqa_sft.recipe.problems import Key, Problem, dotted, faults, recipe_error, spelled
 from finqa_sft.recipe.raw import RawRecipe, read_recipe
 from finqa_sft.recipe.resolved import Chosen, Output, Recipe, Source, Value
@@ -33,6 +33,7 @@ from finqa_sft.recipe.schema import (
     option_keys,
     unknown_key,
 )
+from finqa_sft.recipe.scored import best_problem, metric_names
 from finqa_sft.recipe.trainer_fields import REFUSED, check_trainer_field, trainer_fields
 from finqa_sft.recipe.trainer_values import check_trainer_value
 
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
         CallbackRecord,
         ComponentRecord,
         FormatterRecord,
+        MetricRecord,
         ModelFactoryRecord,
-        ReaderRecord,
     )
 
 M = TypeVar("M", bound=BaseModel)
@@ -102,6 +103,8 @@ def resolve_recipe(raw: RawRecipe, registry: Registry) -> Recipe:
             cast("Chosen[CallbackRecord]", resolver.chosen["callbacks", index])
             for index in range(len(sections.callbacks))
         ),
+        metrics=tuple(resolver.metrics),
+        evaluation=sections.evaluation,
         data=sections.data,
         trainer=MappingProxyType(resolver.trainer),
         output=output,
@@ -118,12 +121,14 @@ class _Resolver:
         problems: What is wrong so far.
         chosen: The components, by the key of their section.
         trainer: The `trainer` section, its paths settled.
+        metrics: What answers are scored by.
     """
 
     def __init__(self, raw: RawRecipe, registry: Registry) -> None:
         self.problems = list(raw.problems)
         self.chosen: dict[Key, Chosen[ComponentRecord]] = {}
         self.trainer: dict[str, Any] = {}
+        self.metrics: list[Chosen[MetricRecord]] = []
         self._raw = raw
         self._registry = registry
         self._unknown: list[Key] = []
@@ -152,6 +157,8 @@ class _Resolver:
                 self._unknown += [(*key, option) for option in near]
         trainer = data.get("trainer", {})
         self._check_trainer(trainer if isinstance(trainer, dict) else {})
+        if sections:
+            self._choose_metrics(sections)
         for index, file in enumerate(sections.plugins if sections else ()):
             if file.is_dir():
                 self._problem(("plugins", index), f"a folder: {file}; name the Python file in it")
@@ -219,6 +226,34 @@ class _Resolver:
         checked = self._validated(found.record.config, options, key)
         if checked is not None:
             self.chosen[key] = Chosen(name, found, checked)
+
+    def _choose_metrics(self, sections: Sections) -> None:
+        """Take the metrics that the recipe names, else those of its readers."""
+        named = [("evaluation", "metrics", n) for n in range(len(sections.evaluation.metrics))]
+        found = [self.chosen[key] for key in named if key in self.chosen]
+        if not named:
+            readers = {
+                key: cast(ReaderRecord, chosen.record).metrics
+                for key, chosen in self.chosen.items()
+                if chosen.component.kind == "readers"
+            }
+            for name in metric_names(readers.values()):
+                key = next(key for key, names in readers.items() if name in names)
+                try:
+                    component = self._registry.find("metrics", name)
+                    found.append(Chosen(name, component, component.record.config()))
+                except (PluginError, ValidationError) as error:
+                    self._problem((*key, "reader"), f"its metric cannot be used: {error}")
+        self.metrics = cast("list[Chosen[MetricRecord]]", found)
+        names = [chosen.name for chosen in self.metrics]
+        for index, name in enumerate(names if named else ()):
+            if name in names[:index]:
+                self._problem(("evaluation", "metrics", index, "name"), f"{name!r} stands twice")
+        if self.problems:
+            return
+        wrong = best_problem(self.trainer, sections.evaluation, self.metrics)
+        if wrong:
+            self._problem(tuple(wrong[0].split(".")), wrong[1])
 
     def _check_trainer(self, trainer: dict[str, Any]) -> None:
         """Check the pass-through section, and find the files that it names."""

@@ -20,11 +20,12 @@ from finqa_sft.plugins.records import (
     CollatorRecord,
     ComponentRecord,
     FormatterRecord,
+    MetricRecord,
     ModelFactoryRecord,
     ReaderRecord,
 )
 from finqa_sft.readers.base import Reader
-from finqa_sft.recipe.schema import DataRules
+from finqa_sft.recipe.schema import DataRules, EvaluationRules
 
 R = TypeVar("R", bound=ComponentRecord)
 
@@ -62,7 +63,7 @@ class Chosen(Generic[R]):
         record: Any = self.component.record
         with self.component.blamed():
             part = record.build(self.options, *rest)
-        lacking = [name for name in _methods(self.component.kind) if not _has(part, name)]
+        lacking = _lacking(part, _PROTOCOLS.get(self.component.kind))
         if lacking:
             raise PluginError(
                 f"the {SINGULAR[self.component.kind]} {record.name!r} of {self.component.provider} "
@@ -82,17 +83,22 @@ _PROTOCOLS: Mapping[str, type] = {
 """What `build` of a record gives, by kind."""
 
 
-def _methods(kind: str) -> list[str]:
-    """The methods that a component of a kind must have."""
-    if kind == "callbacks":
-        # The first of those that every `TrainerCallback` has.
-        return ["on_init_end"]
-    members = vars(_PROTOCOLS[kind]) if kind in _PROTOCOLS else {"__call__"}
-    return [name for name in members if name in ("__call__", "__iter__") or name[0] != "_"]
-
-
-def _has(part: object, name: str) -> bool:
-    return callable(getattr(part, name, None))
+def _lacking(part: object, protocol: type | None) -> list[str]:
+    """The methods and attributes that a component of a kind must have, and this one has not."""
+    if protocol is None:
+        # The first of the methods that every `TrainerCallback` has.
+        return [] if callable(getattr(part, "on_init_end", None)) else ["on_init_end"]
+    members = {
+        name: member
+        for name, member in vars(protocol).items()
+        if name in ("__call__", "__iter__") or name[0] != "_"
+    }
+    return [
+        name
+        for name, member in members.items()
+        if getattr(part, name, None) is None
+        or (callable(member) and not callable(getattr(part, name)))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,8 @@ class Recipe:
         max_length: Longest row, in tokens.
         collator: The collator.
         callbacks: What runs beside the training.
+        metrics: What answers are scored by: those that the recipe names, else the readers' own.
+        evaluation: When held-out questions are asked, and how.
         data: What is done with questions once they are read.
         trainer: The `SFTConfig` fields that the recipe sets, and no others.
         output: The run's folder, and whether it may be overwritten.
@@ -166,6 +174,8 @@ class Recipe:
     max_length: int
     collator: Chosen[CollatorRecord]
     callbacks: tuple[Chosen[CallbackRecord], ...]
+    metrics: tuple[Chosen[MetricRecord], ...]
+    evaluation: EvaluationRules
     data: DataRules
     trainer: Mapping[str, Any]
     output: Output

@@ -1,4 +1,4 @@
-"""What stands in a recipe: its sections, and the JSON schema of the whole.
+"""What stands in a recipe: its sections.
 
 Sections that name a component also hold the component's own options. Those are checked by the
 component's own model, so that a stranger's component is checked as ours are; the models here
@@ -15,13 +15,12 @@ from types import MappingProxyType, UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field
-from pydantic.json_schema import models_json_schema
 
 from finqa_sft.cleaning import CleaningOptions
 from finqa_sft.cleaning.targets import Disagreements
 from finqa_sft.options import Options, RecipePath
 from finqa_sft.recipe.problems import Key, dotted
-from finqa_sft.recipe.trainer_fields import REFUSED, trainer_schema
+from finqa_sft.recipe.trainer_fields import REFUSED
 
 if TYPE_CHECKING:
     from finqa_sft.plugins.manager import Component
@@ -131,11 +130,62 @@ class DataSection(DataRules):
     """Files of questions."""
 
 
-class EvaluationSection(Options):
-    """Held-out questions from files of their own."""
+class MetricSection(ComponentSection):
+    """A metric that answers are scored by."""
+
+    kind: ClassVar[str] = "metrics"
+
+    name: str
+    """The metric; its options stand beside this key."""
+
+
+class EvaluationRules(Options):
+    """When held-out questions are answered and scored, and how answers are generated."""
+
+    before: bool = True
+    """Whether the base is asked before the first step, to compare with."""
+
+    every: int = Field(default=1, ge=0)
+    """At every how many of the trainer's evaluations (`trainer.eval_strategy`) answers are
+    generated and scored: 1 at each, 0 at none. The loss is computed at each."""
+
+    after: bool = True
+    """Whether all held-out questions are asked at the end, and a report is written."""
+
+    questions: int = Field(default=100, ge=1)
+    """How many held-out questions are asked before and during training: whole documents, the same
+    each time. At the end all are."""
+
+    batch_size: int | None = Field(default=None, ge=1)
+    """How many answers are generated at a time in each process. Left out, it is
+    `trainer.per_device_eval_batch_size`."""
+
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens of an answer. Left out, twice the longest one that is taught, at least 64."""
+
+    samples: int = Field(default=1, ge=1)
+    """How many answers to draw for each question. One is the likeliest, token by token; of several
+    the executed answers vote (self-consistency)."""
+
+    temperature: float = Field(default=0.7, gt=0, allow_inf_nan=False)
+    """How far samples differ, where several are drawn."""
+
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Share of the probability that samples are drawn from."""
+
+    seed: int = Field(default=0, ge=0)
+    """Of the draws: of samples, and of the documents asked about during training."""
+
+
+class EvaluationSection(EvaluationRules):
+    """Held-out questions from files of their own, and how answers are scored."""
 
     sources: tuple[SourceSection, ...] = ()
     """Files of questions that are never trained on."""
+
+    metrics: tuple[MetricSection, ...] = ()
+    """What answers are scored by; right and wrong go by the first that applies to a question. Left
+    out, those that belong to the readers."""
 
 
 class FormatterSection(ComponentSection):
@@ -197,7 +247,7 @@ class Sections(Options):
     """What runs beside the training."""
 
     evaluation: EvaluationSection = EvaluationSection()
-    """Held-out questions from files of their own."""
+    """Held-out questions from files of their own, and how answers are scored."""
 
     output: OutputSection = OutputSection()
     """What the run leaves behind."""
@@ -217,6 +267,7 @@ SLOTS: Mapping[tuple[str, ...], type[ComponentSection]] = MappingProxyType(
         ("model",): ModelSection,
         ("data", "sources", "[]"): SourceSection,
         ("evaluation", "sources", "[]"): SourceSection,
+        ("evaluation", "metrics", "[]"): MetricSection,
         ("formatter",): FormatterSection,
         ("collator",): CollatorSection,
         ("callbacks", "[]"): CallbackSection,
@@ -248,6 +299,10 @@ ALIASES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Keys of other trainers' configurations, each with its name here."""
+
+
+KEYS_SHOWN = 4
+"""So many places are named where a misplaced key may belong."""
 
 
 def option_keys(model: type[BaseModel]) -> Iterator[Key]:
@@ -286,7 +341,8 @@ def unknown_key(key: Key, known: Collection[Key]) -> str:
         return f"unknown key; dots are for the command line: write {last} under {section}"
     if elsewhere:
         verb = "is" if len(elsewhere) == 1 else "are"
-        return f"unknown key; wrong place? there {verb} {', '.join(map(dotted, elsewhere[:3]))}"
+        named = ", ".join(map(dotted, elsewhere[:KEYS_SHOWN]))
+        return f"unknown key; wrong place? there {verb} {named}"
     if name in ALIASES:
         return f"unknown key; here it is {ALIASES[name]}"
     if name in REFUSED:
@@ -302,72 +358,3 @@ def unknown_key(key: Key, known: Collection[Key]) -> str:
 def _tails(key: Key) -> list[str]:
     """The ends of a key as one word: `r`, `lora_r` and `model_lora_r` for `model.lora.r`."""
     return ["_".join(map(str, key[start:])) for start in range(len(key))]
-
-
-def json_schema(registry: Registry) -> dict[str, Any]:
-    """The JSON schema of a recipe, with the options of every component at hand.
-
-    Args:
-        registry: Whose components a recipe may name.
-    """
-    kinds = {section.kind for section in SLOTS.values()}
-    components = {kind: registry.components(kind) for kind in sorted(kinds)}
-    models = [component.record.config for every in components.values() for component in every]
-    unique: dict[type[BaseModel], None] = dict.fromkeys([Sections, *SLOTS.values(), *models])
-    references, definitions = models_json_schema([(model, "validation") for model in unique])
-    named = {
-        model: reference["$ref"].removeprefix("#/$defs/")
-        for (model, _), reference in references.items()
-    }
-    bodies = definitions["$defs"]
-    for section in dict.fromkeys(SLOTS.values()):
-        own = bodies[named[section]]
-        variants = [
-            _merged(section, own, name, component, bodies[named[component.record.config]])
-            for name, component in _by_name(components[section.kind])
-        ]
-        choice: dict[str, Any] = {"oneOf": variants} if variants else {"not": {}}
-        bodies[named[section]] = {"description": own["description"], **choice}
-    recipe = bodies.pop(named[Sections])
-    recipe["properties"]["trainer"] = trainer_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "finqa_sft recipe",
-        **{key: value for key, value in recipe.items() if key != "title"},
-        "$defs": bodies,
-    }
-
-
-def _by_name(
-    components: tuple[Component[ComponentRecord], ...],
-) -> Iterator[tuple[str, Component[ComponentRecord]]]:
-    """The components with the names that a recipe can use: bare where one component has it."""
-    names = [component.record.name for component in components]
-    for component in components:
-        name = component.record.name
-        yield (name if names.count(name) == 1 else component.full_name), component
-
-
-def _merged(
-    section: type[ComponentSection],
-    own: dict[str, Any],
-    name: str,
-    component: Component[ComponentRecord],
-    options: dict[str, Any],
-) -> dict[str, Any]:
-    """The schema of a section that names one component: the section's keys and the options."""
-    key = section.name_key
-    required = {*own.get("required", ()), *options.get("required", ())}
-    if section.model_fields[key].default != name:
-        required.add(key)
-    return {
-        "type": "object",
-        "description": component.record.summary,
-        "additionalProperties": False,
-        "required": sorted(required),
-        "properties": {
-            **options.get("properties", {}),
-            **own["properties"],
-            key: {"const": name, "description": own["properties"][key]["description"]},
-        },
-    }

@@ -64,6 +64,10 @@ class ModelFactoryRule(Rule):
         "what the trainer saves can be loaded, and has the trained weights",
         "Return a PeftModel or a PreTrainedModel, so that the trainer saves what is needed.",
     )
+    ASKED = (
+        "load_trained() gives what was saved, with the trained weights and not in training",
+        "Load what the trainer wrote to the folder over the same base, and call eval().",
+    )
     DESCRIBES = (
         "describe() gives plain values, base and device among them",
         "Return a dict with 'base' and 'device', of text, numbers, lists and dicts only.",
@@ -73,7 +77,7 @@ class ModelFactoryRule(Rule):
 def check_model_factory(factory: ModelFactory, *, output_dir: Path) -> None:
     """Check what `finqa_sft.models.base.ModelFactory` promises, with two steps of training.
 
-    The model is loaded twice and both are kept in memory: take a small base, best one without
+    The model is loaded three times and all are kept in memory: take a small base, best one without
     layers that a step can leave out (experts).
 
     Args:
@@ -130,6 +134,16 @@ def check_model_factory(factory: ModelFactory, *, output_dir: Path) -> None:
     differing = _differing(last, {name: loaded[name] for name in last if name in loaded})
     checked.require(
         ModelFactoryRule.SAVED, not differing, f"what is loaded again differs in {_some(differing)}"
+    )
+    with checked.unraised(ModelFactoryRule.ASKED, "load_trained()"):
+        asked = factory.load_trained(output_dir / "saved")
+        its = {name: value.detach() for name, value in asked.named_parameters()}
+    differing = _differing(last, {name: its[name] for name in last if name in its})
+    checked.require(
+        ModelFactoryRule.ASKED, not differing, f"load_trained() differs in {_some(differing)}"
+    )
+    checked.require(
+        ModelFactoryRule.ASKED, not asked.training, "load_trained() gives a model in training"
     )
 
 

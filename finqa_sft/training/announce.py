@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -97,6 +98,7 @@ def recipe(console: Console, recipe: Recipe) -> None:
         ("formatter", recipe.formatter),
         ("collator", recipe.collator),
         *(("callback", callback) for callback in recipe.callbacks),
+        *(("metric", metric) for metric in recipe.metrics),
     ]
     for kind, choice in chosen:
         # As text: a path may hold what rich takes for markup.
@@ -174,10 +176,21 @@ def result(
         )
 
 
+def scores(console: Console, rows: Iterable[Sequence[str]], *, report: Path) -> None:
+    """Print the figures of the answers, and where the report is."""
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row("", *row)
+    console.print(table)
+    _line(console, "report", str(report))
+
+
 def finished(console: Console, *, folder: RunFolder, result: Path, steps: int) -> None:
     """Say that a resumed run had no step left, and where things are."""
     _places(console, folder=folder, result=result)
     _nothing_left(console, steps=steps)
+    if not folder.evaluation.scores.is_file():
+        _line(console, "not scored", f"finqa-sft evaluate {shlex.quote(str(folder.path))}")
 
 
 def _places(console: Console, *, folder: RunFolder, result: Path) -> None:

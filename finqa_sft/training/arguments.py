@@ -12,6 +12,7 @@ from finqa_sft.errors import FinqaSftError, RecipeError
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.ranks import world_size
 from finqa_sft.recipe import Recipe
+from finqa_sft.recipe.scored import BEST, is_nll
 
 if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
@@ -43,9 +44,17 @@ def sft_fields(recipe: Recipe, *, factory: ModelFactory, evaluates: bool) -> dic
             recipe says otherwise.
     """
     require_sensible(recipe.trainer, evaluates=evaluates)
+    for callback in recipe.callbacks:
+        if callback.record.name == "early_stopping" and not recipe.trainer.get(BEST):
+            raise RecipeError(
+                f"the callback {callback.name} has no figure to go by; set trainer.{BEST}, as "
+                "eval_finqa/execution or eval_nll"
+            )
     trainer = {k: v for k, v in recipe.trainer.items() if k != "resume_from_checkpoint"}
     return {
         **run_defaults(evaluates=evaluates),
+        # The trainer takes more for better in all figures but those that end in "loss".
+        **({"greater_is_better": False} if is_nll(recipe.trainer.get(BEST)) else {}),
         **factory.sft_args(),
         **trainer,
         **recipe.collator.record.sft_args,

@@ -24,8 +24,12 @@ from transformers import (
 )
 
 from finqa_sft.errors import TrainingError
+from finqa_sft.recipe.scored import NLL, is_score
 from finqa_sft.signals import handled, interrupt
 from finqa_sft.training.folder import finite
+
+LOSSES = ("loss", "eval_loss", NLL)
+"""What is logged of the loss: the trainer's two, and the one a token."""
 
 
 class Interruption(TrainerCallback):
@@ -41,6 +45,11 @@ class Interruption(TrainerCallback):
         self._pending = 0
         self._process = os.getpid()
         self._console = console
+
+    @property
+    def pending(self) -> bool:
+        """Whether this process has received a signal."""
+        return bool(self._pending)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -142,7 +151,7 @@ class FiniteValues(TrainerCallback):
         Raises:
             TrainingError: One is not finite.
         """
-        for name in ("loss", "eval_loss"):
+        for name in LOSSES:
             if not math.isfinite(kwargs["logs"].get(name, 0.0)):
                 raise _not_finite(state.global_step, f"the {name} is")
 
@@ -238,7 +247,12 @@ class ProgressReport(TrainerCallback):
     ) -> None:
         """Write a line: step, what was measured, time a step."""
         logs = kwargs["logs"]
-        shown = [f"{key} {logs[key]:.4f}" for key in ("loss", "eval_loss") if key in logs]
+        shown = [f"{key} {logs[key]:.4f}" for key in LOSSES if key in logs]
+        shown += [
+            f"{key.removeprefix('eval_')} {value:.1%}"
+            for key, value in logs.items()
+            if is_score(key)
+        ]
         if not shown:
             return
         if "mean_token_accuracy" in logs:

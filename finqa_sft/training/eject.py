@@ -11,6 +11,7 @@ from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.preparation import Part, prepare_data
 from finqa_sft.recipe import Recipe
+from finqa_sft.recipe.scored import BEST, is_nll, is_score
 from finqa_sft.training.arguments import sft_fields
 from finqa_sft.training.templating import render
 
@@ -59,6 +60,12 @@ def eject(recipe: Recipe, *, rows: Path, overwrite: bool = False) -> str:
         raise RecipeError(
             f"a plain script has TRL's own padded batches, and the recipe's collator is "
             f"{recipe.collator.name}; eject with collator.name=padded"
+        )
+    best = recipe.trainer.get(BEST)
+    if is_score(best) or is_nll(best):
+        raise RecipeError(
+            f"a plain script asks no questions, so it cannot tell the best checkpoint by {best}; "
+            f"eject with trainer.{BEST}=eval_loss"
         )
     factory.check()
     tokenizer = factory.load_tokenizer()

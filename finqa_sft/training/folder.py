@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from finqa_sft.errors import OutputError
+from finqa_sft.evaluation.folder import EvaluationFolder
 from finqa_sft.ranks import is_main
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class RunFolder:
         manifest: `run.json`.
         metrics: One JSON object a logged step.
         card: The model card.
+        evaluation: What held-out questions were answered, and how that scores.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,6 +47,7 @@ class RunFolder:
         self.manifest = path / "run.json"
         self.metrics = path / "metrics.jsonl"
         self.card = path / "README.md"
+        self.evaluation = EvaluationFolder(path / "evaluation")
         self._lock = path / ".lock"
 
     @contextmanager
@@ -194,7 +197,14 @@ class RunFolder:
 
     def _contents(self) -> list[Path]:
         """What stands here under the names that a run uses."""
-        named = [self.manifest, self.metrics, self.card, self.adapter, self.model]
+        named = [
+            self.manifest,
+            self.metrics,
+            self.card,
+            self.adapter,
+            self.model,
+            self.evaluation.path,
+        ]
         return [path for path in named if path.exists()] + self._checkpoints()
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from finqa_sft import __version__
+from finqa_sft.evaluation.trained import CARD, asking_card
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.plugins.manager import KINDS, Plugins
 from finqa_sft.preparation import PreparedData
 from finqa_sft.ranks import is_main, world_size
 from finqa_sft.recipe import Recipe
+from finqa_sft.recipe.recorded import recipe_record
 from finqa_sft.signals import signal_of
 from finqa_sft.training.announce import Batches
 from finqa_sft.training.folder import RunFolder
@@ -99,6 +101,7 @@ class RunRecord:
         self.interrupted: Signals | None = None
         self._folder = folder
         self._result = result
+        self._log: list[dict[str, Any]] = []
         described = factory.describe()
         self._manifest: dict[str, Any] = {
             "status": "running",
@@ -144,7 +147,7 @@ class RunRecord:
             status = f"interrupted by {signal_of(interruption).name}"
             raise
         finally:
-            log = trainer.state.log_history
+            log = self._log = trainer.state.log_history
             steps = trainer.state.global_step
             manifest |= ended(status, result=self._result, steps=steps, log=log)
             manifest["timings"] = {"training_s": round(time.monotonic() - began, 3)}
@@ -153,17 +156,11 @@ class RunRecord:
         if is_main():
             write_cards(manifest, log=log, folder=self._folder, result=self._result)
 
-
-def recipe_record(recipe: Recipe) -> dict[str, Any]:
-    """Every value of a recipe, and where it was set."""
-    return {
-        "name": recipe.name,
-        "path": str(recipe.path),
-        "values": [
-            {"key": v.path, "value": v.value, "origin": v.origin, "line": v.line}
-            for v in recipe.values()
-        ],
-    }
+    def evaluated(self, scores: Mapping[str, Any]) -> None:
+        """Add what the answers to held-out questions score, to the record and the model card."""
+        self._manifest["scores"] = dict(scores)
+        self._folder.write_manifest(self._manifest)
+        write_cards(self._manifest, log=self._log, folder=self._folder, result=self._result)
 
 
 def ended(status: str, *, result: Path, steps: int, log: list[dict[str, Any]]) -> dict[str, Any]:
@@ -190,10 +187,13 @@ def ended(status: str, *, result: Path, steps: int, log: list[dict[str, Any]]) -
 def write_cards(
     manifest: dict[str, Any], *, log: list[dict[str, Any]], folder: RunFolder, result: Path
 ) -> None:
-    """Write the model card beside the record, and into what was trained."""
+    """Write the model card beside the record and into what was trained, with how it is asked."""
     card = model_card(manifest, log=log)
     for path in (folder.card, result / "README.md"):
         path.write_text(card, encoding="utf-8")
+    longest = manifest["data"]["training"]["longest_answer"]
+    text = asking_card(manifest["recipe"], longest_answer=longest)
+    (result / CARD).write_text(text, encoding="utf-8")
 
 
 def versions() -> dict[str, str]:
@@ -257,6 +257,7 @@ def model_card(manifest: dict[str, Any], *, log: list[dict[str, Any]]) -> str:
             "is_adapter": manifest["result"]["folder"] == "adapter",
             "losses": [entry for entry in log if "loss" in entry],
             "evaluations": [entry for entry in log if "eval_loss" in entry],
+            "scores": manifest.get("scores", {}).get("metrics", {}),
         },
     )
 

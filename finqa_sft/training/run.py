@@ -57,7 +57,10 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         from trl.trainer.sft_trainer import SFTTrainer
 
         from finqa_sft.encoding import Encoder
+        from finqa_sft.evaluation.answering import answerer
+        from finqa_sft.evaluation.evaluate import built_metrics
         from finqa_sft.preparation import prepare_data
+        from finqa_sft.recipe.recorded import recipe_record
         from finqa_sft.training import announce
         from finqa_sft.training.arguments import (
             require_batches,
@@ -72,8 +75,10 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             MetricsFile,
             ProgressReport,
         )
+        from finqa_sft.training.final import evaluate_result
         from finqa_sft.training.finished import finish, is_finished
-        from finqa_sft.training.record import RunRecord, identity, recipe_record
+        from finqa_sft.training.record import RunRecord, identity
+        from finqa_sft.training.scores import AnswerScores
 
         announce.recipe(console, recipe)
         tokenizer = factory.load_tokenizer()
@@ -114,7 +119,16 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         collator.check_model(model)
         interruption, progress = Interruption(console), ProgressReport(console)
         callbacks = [parts.build(callback, folder.path) for callback in recipe.callbacks]
-        watchers = [interruption, progress, FiniteValues(), MetricsFile(folder.metrics)]
+        metrics = built_metrics(recipe.metrics)
+        scores = AnswerScores(
+            data.gold,
+            metrics,
+            recipe.evaluation,
+            before=folder.evaluation.before,
+            is_stopping=lambda: interruption.pending,
+            say=console.print,
+        )
+        watchers = [scores, interruption, progress, FiniteValues(), MetricsFile(folder.metrics)]
         with trainer_section_blamed():
             trainer = SFTTrainer(
                 model=model,
@@ -128,6 +142,11 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             try_arguments(trainer, steps=batches.steps)
         trainer.remove_callback(PrinterCallback)
         factory.settle(trainer)
+        longest_answer = data.training.summary["longest_answer"]
+        asked = answerer(
+            recipe, model, encoder=encoder, formatter=formatter, longest_answer=longest_answer
+        )
+        scores.watch(trainer, asked)
 
         result = folder.result(model)
         record = RunRecord(
@@ -146,6 +165,18 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
                 trainer.save_model(str(partial))
             record.interrupted = interruption.received
         stopped = interruption.received is not None
+        if recipe.evaluation.after and data.gold and not stopped:
+            evaluate_result(
+                recipe,
+                data.gold,
+                metrics,
+                asked,
+                watcher=scores,
+                folder=folder,
+                result=result,
+                record=record,
+                console=console,
+            )
         announce.result(
             console, trainer.state, recipe, folder=folder, result=result, stopped=stopped
         )

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from finqa_sft import hookimpl
+from finqa_sft.documents import Question
+from finqa_sft.formatters.base import Prediction
+from finqa_sft.metrics.base import Figure, Score
 from finqa_sft.options import NoOptions
 from finqa_sft.plugins import MetricRecord
 
 
-def build(options: NoOptions) -> object:
-    return lambda predicted, gold: float(predicted == gold)
+class Total:
+    figures = (Figure("equal", "the answer is the gold one, letter by letter"),)
+
+    def applies(self, question: Question) -> bool:
+        return True
+
+    def score(self, question: Question, prediction: Prediction) -> Score:
+        return Score({"equal": float(prediction.answer == question.answer)})
+
+
+def build(options: NoOptions) -> Total:
+    return Total()
 
 
 @hookimpl

@@ -1,0 +1,141 @@
+"""What the verbs share that ask a trained model: which one, and where its data comes from."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from finqa_sft.cli.common import load_plugins
+from finqa_sft.cli.sources import found_reader, reader_of_file
+from finqa_sft.documents import Question
+from finqa_sft.errors import DataError, RecipeError
+from finqa_sft.evaluation.evaluate import built_metrics
+from finqa_sft.evaluation.gold import read_gold
+from finqa_sft.evaluation.trained import Trained, find_trained, trained_by
+from finqa_sft.metrics.base import Metric
+from finqa_sft.plugins.manager import Component, Plugins
+from finqa_sft.plugins.records import MetricRecord
+from finqa_sft.preparation.counts import Counts
+from finqa_sft.preparation.prepare import read_sides
+from finqa_sft.recipe import Chosen, Recipe, load_recipe
+from finqa_sft.recipe.overrides import apply_overrides
+from finqa_sft.recipe.problems import recipe_error
+
+_WHICH = "the folder of a run, as runs/NAME, or the recipe that it was trained by"
+
+
+def add_trained_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the run, what may stand for it, and overrides."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help=_WHICH)
+    parser.add_argument(
+        "--adapter",
+        type=Path,
+        metavar="DIR",
+        help="the folder of an adapter, a model or a checkpoint, in place of RUN",
+    )
+    parser.add_argument(
+        "--base", action="store_true", help="ask the base as it was before the training"
+    )
+    # Without a default, argparse takes a list that may be empty for a required one.
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key.path=value",
+        help="replace values of the run's recipe",
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a file of questions in place of those that the run holds out."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="questions to answer; those that the run holds out if left out",
+    )
+    parser.add_argument(
+        "--reader", metavar="NAME", help="how to read that file (default: as it looks)"
+    )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of that reader, as question=frage; may be given several times",
+    )
+
+
+def chosen_trained(arguments: argparse.Namespace) -> tuple[Trained, Plugins]:
+    """What the arguments name, with all plugins loaded.
+
+    Raises:
+        OutputError: There is no such run, or it has left nothing to ask.
+        RecipeError: Both or none of run and adapter are named, or an override is wrong.
+    """
+    run, overrides = arguments.run, list(arguments.overrides)
+    if run is not None and "=" in run and not Path(run).exists():
+        # With --adapter, what comes first is an override.
+        run, overrides = None, [run, *overrides]
+    if (run is None) == (arguments.adapter is None):
+        given = "both are given" if run else "none is given"
+        raise RecipeError(f"name {_WHICH}, or an adapter with --adapter; {given}")
+    plugins = load_plugins()
+    if arguments.adapter is not None:
+        trained = find_trained(arguments.adapter, plugins, overrides=overrides)
+    elif Path(run).is_dir():
+        trained = find_trained(Path(run), plugins, overrides=overrides)
+    else:
+        recipe = load_recipe(run, overrides, plugins)
+        if arguments.base:
+            # The base needs no run.
+            return Trained(recipe, None, 0, recipe.output.dir), plugins
+        trained = trained_by(recipe)
+    return replace(trained, folder=None) if arguments.base else trained, plugins
+
+
+@dataclass(frozen=True, slots=True)
+class AskedData:
+    """Questions to be answered.
+
+    Attributes:
+        questions: As they were read.
+        metrics: What answers to them are scored by.
+    """
+
+    questions: list[Question]
+    metrics: dict[str, Metric]
+
+
+def asked_data(arguments: argparse.Namespace, recipe: Recipe, plugins: Plugins) -> AskedData:
+    """The questions of `--data`, else those that the recipe holds out.
+
+    Raises:
+        DataError: There is none, or a row cannot be read.
+        RecipeError: An option of the reader is wrong.
+    """
+    if arguments.data is None:
+        if arguments.reader or arguments.option:
+            raise RecipeError("--reader and --option are for a file that --data names")
+        questions = read_sides(recipe, Counts()).gold
+        if not questions:
+            raise DataError(
+                f"the recipe {recipe.name} holds no question out; name a file with --data"
+            )
+        return AskedData(questions, built_metrics(recipe.metrics))
+    applied = apply_overrides({}, arguments.option)
+    problems = list(applied.problems)
+    component = found_reader(arguments.data, name=arguments.reader, plugins=plugins)
+    reader = reader_of_file(component, arguments.data, applied.data, problems)
+    if reader is None or problems:
+        raise recipe_error("--option", problems)
+    names = reader.record.metrics
+    metrics = [metric for metric in recipe.metrics if metric.record.name in names]
+    lacking = [name for name in names if name not in [m.record.name for m in metrics]]
+    for name in lacking:
+        metric = cast("Component[MetricRecord]", plugins.find("metrics", name))
+        metrics.append(Chosen(name, metric, metric.record.config()))
+    metrics.sort(key=lambda metric: names.index(metric.record.name))
+    return AskedData(read_gold(reader), built_metrics(metrics))

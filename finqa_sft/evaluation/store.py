@@ -1,0 +1,180 @@
+"""A file of predictions that grows while they are made, and goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from finqa_sft.documents import Question
+from finqa_sft.errors import OutputError
+from finqa_sft.evaluation.predictions import Predicted, prediction_line, prediction_of_line
+from finqa_sft.formatters.linearize import document_text
+from finqa_sft.ranks import is_main, rank
+
+_ENDS = 2**20
+"""Bytes at each end of a file of weights that tell it from another one of its size."""
+
+
+class PredictionStore:
+    """Predictions on disk: parts while they are made, one file once all are there.
+
+    Beside the file `OUT` stands `OUT.about.json`, which says what made it; while it is being made,
+    each process appends to `OUT.part0`, `OUT.part1` and so on.
+
+    Attributes:
+        path: The file.
+        about_path: What made it.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Name the files; nothing is read or written.
+
+        Args:
+            path: The file.
+            about: What the predictions depend on, as plain values, by dotted key.
+        """
+        self.path = path
+        self.about_path = path.with_name(f"{path.name}.about.json")
+        self._about = json.loads(json.dumps(dict(about), default=str))
+
+    @contextmanager
+    def open(self, *, overwrite: bool = False) -> Iterator[dict[str, Predicted]]:
+        """Keep other commands out, and give what was predicted before, by id.
+
+        Args:
+            overwrite: Whether predictions of something else may be replaced.
+
+        Raises:
+            OutputError: The file is being written by another command, is not one of predictions,
+                is of something else, or cannot be written.
+        """
+        if not is_main():
+            yield self._done(overwrite=overwrite)
+            return
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OutputError(
+                f"another command is writing {self.path}; wait for it, or name another file"
+            ) from error
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.path}: {error.strerror}; name a file in a folder that can be "
+                "written"
+            ) from error
+        try:
+            done = self._done(overwrite=overwrite)
+            self.about_path.write_text(json.dumps(self._about, indent=2) + "\n", encoding="utf-8")
+            yield done
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
+    @contextmanager
+    def adding(self) -> Iterator[IO[str]]:
+        """This process's part, to append lines to."""
+        part = self.path.with_name(f"{self.path.name}.part{rank()}")
+        torn = part.is_file() and not part.read_bytes().endswith(b"\n")
+        with part.open("a", encoding="utf-8") as file:
+            if torn:
+                file.write("\n")
+            yield file
+
+    def add(self, file: IO[str], predicted: Predicted) -> None:
+        """Append a prediction, and see that it reaches the disk's cache."""
+        file.write(prediction_line(predicted) + "\n")
+        file.flush()
+
+    def finish(self, predictions: Sequence[Predicted]) -> None:
+        """Write the whole file and remove the parts; one process does it."""
+        write_predictions(self.path, predictions)
+        for part in self._parts():
+            part.unlink()
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.name}.part*"))
+
+    def _done(self, *, overwrite: bool) -> dict[str, Predicted]:
+        """What was predicted before by the same; what something else predicted is removed."""
+        written = [path for path in (self.path, *self._parts()) if path.exists()]
+        if not written:
+            return {}
+        changed = self._changed()
+        if changed and not overwrite:
+            raise OutputError(
+                f"{self.path} holds predictions of something else ({changed}); name another file, "
+                "or replace it with --overwrite"
+            )
+        if changed:
+            if is_main():
+                for path in written:
+                    path.unlink()
+            return {}
+        return {one.id: one for path in written for one in _whole_lines(path)}
+
+    def _changed(self) -> str:
+        """What differs from what made the file that is there; empty if nothing does."""
+        try:
+            before = json.loads(self.about_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return f"{self.about_path.name} is missing, so nothing says of what"
+        except (OSError, ValueError) as error:
+            return f"{self.about_path.name} cannot be read: {error}"
+        keys = [k for k in {**before, **self._about} if before.get(k) != self._about.get(k)]
+        shown = [f"{k} was {before.get(k)} and is {self._about.get(k)}" for k in keys[:3]]
+        return ", ".join(shown)
+
+
+def write_predictions(path: Path, predictions: Iterable[Predicted]) -> None:
+    """Write a file of predictions in one step, so that it is never half written."""
+    lines = [prediction_line(predicted) + "\n" for predicted in predictions]
+    partial = path.with_name(f"{path.name}.new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.write_text("".join(lines), encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _whole_lines(path: Path) -> Iterator[Predicted]:
+    """The predictions of a file; a line that was not written to its end is passed over."""
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            yield prediction_of_line(line.decode())
+        except ValueError:
+            continue
+
+
+def digest_of_questions(questions: Sequence[Question]) -> str:
+    """A hash of questions and their documents; answers do not count."""
+    hashed = hashlib.sha256()
+    for question in questions:
+        turns = [turn.question for turn in question.history]
+        text = [question.id, question.text, *turns, document_text(question.document)]
+        hashed.update(json.dumps(text).encode())
+    return hashed.hexdigest()[:16]
+
+
+def digest_of_weights(folder: Path | None) -> str:
+    """A hash of the weights in a folder: their files' names, sizes and ends; empty for None."""
+    if folder is None:
+        return ""
+    hashed = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            hashed.update(f"{path.name} {size}".encode())
+            hashed.update(file.read(_ENDS))
+            file.seek(max(size - _ENDS, 0))
+            hashed.update(file.read(_ENDS))
+    return hashed.hexdigest()[:16]
