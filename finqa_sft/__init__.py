@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnswerFormatter",
     "AnswerOptions",
+    "AnswerScore",
     "Cleaner",
     "CleaningOptions",
     "ColumnsOptions",
@@ -24,6 +25,7 @@ __all__ = [
     "Evidence",
     "FilingsOptions",
     "FilingsReader",
+    "FinQAScore",
     "FinancebenchOptions",
     "FinancebenchReader",
     "FinqaOptions",
@@ -45,6 +47,7 @@ __all__ = [
     "StepsFormatter",
     "StepsOptions",
     "Table",
+    "TatQAScore",
     "TatqaOptions",
     "TatqaReader",
     "Turn",
@@ -55,6 +58,10 @@ __all__ = [
     "fit_questions",
     "hookimpl",
     "parse_program",
+    "score_answer",
+    "score_convfinqa",
+    "score_finqa",
+    "score_tatqa",
 ]
 
 if TYPE_CHECKING:
@@ -68,6 +75,15 @@ if TYPE_CHECKING:
     from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
     from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
     from finqa_sft.formatters.steps import StepsFormatter, StepsOptions
+    from finqa_sft.metrics import (
+        AnswerScore,
+        FinQAScore,
+        TatQAScore,
+        score_answer,
+        score_convfinqa,
+        score_finqa,
+        score_tatqa,
+    )
     from finqa_sft.models.full import FullFactory
     from finqa_sft.models.lora import LoRAFactory
     from finqa_sft.models.options import (
@@ -98,6 +114,15 @@ else:
         "finqa_sft.formatters.answer": ("AnswerFormatter", "AnswerOptions"),
         "finqa_sft.formatters.program": ("ProgramFormatter", "ProgramOptions"),
         "finqa_sft.formatters.steps": ("StepsFormatter", "StepsOptions"),
+        "finqa_sft.metrics": (
+            "AnswerScore",
+            "FinQAScore",
+            "TatQAScore",
+            "score_answer",
+            "score_convfinqa",
+            "score_finqa",
+            "score_tatqa",
+        ),
         "finqa_sft.models.full": ("FullFactory",),
         "finqa_sft.models.lora": ("LoRAFactory",),
         "finqa_sft.models.options": (

@@ -29,7 +29,8 @@ VALUES = {
     "seed=4294967296": "must be at most 4294967295, got 4294967296",
     "dataloader_num_workers=-1": "must be at least 0, got -1",
     "log_level=loud": "no 'loud'; there are detail, debug, info, warning, error, critical, passive",
-    "metric_for_best_model=eval_f1": "no 'eval_f1'; there are loss, mean_token_accuracy, entropy",
+    "metric_for_best_model=eval_f1": "no 'eval_f1'; there are loss, nll, mean_token_accuracy, "
+    "entropy",
     "parallelism_config={}": "no recipe can hold it; configure `accelerate launch` instead",
 }
 """A value, and what `check` already says of it."""

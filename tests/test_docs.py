@@ -273,6 +273,24 @@ def test_the_page_lists_all_rules() -> None:
     assert sorted(shown) == sorted(rules)
 
 
+SCORES_PAGE = DOCS / "how-to" / "evaluate.md"
+
+
+def test_the_page_shows_what_score_prints(
+    following: Callable[[Path], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    following(SCORES_PAGE)
+    commands = [words for words in _commands(SCORES_PAGE) if words[1] == "score"]
+    assert len(commands) == 4
+    for words in commands:
+        assert main(words[1:]) == 0
+        printed = capsys.readouterr().out
+        if words == commands[0]:
+            (shown,) = [body for body in _blocks(SCORES_PAGE, "text") if "by  " in body]
+            assert shown.splitlines() == [line.rstrip() for line in printed.splitlines()]
+    assert len(Path("each.jsonl").read_text("utf-8").splitlines()) == 2
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_other_commands_name_files_and_targets_that_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)

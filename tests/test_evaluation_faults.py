@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finqa_sft.documents import SCALES, Document, Evidence, Paragraph, Question, Table
-from finqa_sft.evaluation.faults import ExecutedStep, Fault, Verdict, executed_steps, verdict
+from finqa_sft.evaluation.executed import ExecutedStep, executed_steps
+from finqa_sft.evaluation.faults import Fault, Verdict, verdict
 from finqa_sft.evaluation.predictions import Predicted
 from finqa_sft.evaluation.used import used_evidence
 from finqa_sft.evaluation.voting import vote
@@ -49,8 +50,10 @@ def question(**changes: Any) -> Question:
 def judged(
     said: Prediction | None, asked: Question | None = None, *, right: bool = False, **of: Any
 ) -> Verdict:
+    asked = asked or question()
     predicted = None if said is None else Predicted(id="q", prediction=said, **of)
-    return verdict(asked or question(), predicted, [Score({"execution": 0.0})], right=right)
+    by_program = asked.program is not None
+    return verdict(asked, predicted, [Score({"f": 0.0})], right=right, by_program=by_program)
 
 
 def program(text: str) -> Prediction:
@@ -100,8 +103,7 @@ PERCENT = question(program=None, executed_answer=14.24, answer="14.24", scale="p
             answer("12.5", scale="percent"),
             MILLIONS,
             Fault.SCALE,
-            "said 12.5 percent, expected 12.5 "
-            "million: the right number with another scale beside it",
+            "said 12.5%, expected 12.5 million: the right number with another scale beside it",
         ),
         (
             answer("$12,500,000,000", scale="million"),
@@ -137,14 +139,13 @@ PERCENT = question(program=None, executed_answer=14.24, answer="14.24", scale="p
             answer("14.2", scale="percent"),
             PERCENT,
             Fault.ROUNDING,
-            "said 14.2 percent, expected 14.24 percent: the right number but for its rounding",
+            "said 14.2%, expected 14.24%: the right number but for its rounding",
         ),
         (
             answer("0.1424"),
             PERCENT,
-            Fault.ROUNDING,
-            "said 0.1424, expected 14.24 percent: the same "
-            "number, in a form that the metric does not accept",
+            Fault.SCALE,
+            "said 0.1424, expected 14.24%: the same number in another scale",
         ),
         (answer("2"), COUNT, Fault.NUMBER, "said 2, expected 3: another number"),
         (answer("0"), COUNT, Fault.NUMBER, "said 0, expected 3: another number"),
@@ -203,18 +204,17 @@ PERCENT = question(program=None, executed_answer=14.24, answer="14.24", scale="p
         (
             answer("at home"),
             SPAN,
-            Fault.SPAN,
+            Fault.TEXT,
             "said 'at home', expected mostly abroad: another text",
         ),
-        (answer("5"), SPAN, Fault.SPAN, "said 5, expected mostly abroad: another text"),
+        (answer("5"), SPAN, Fault.TEXT, "said 5, expected mostly abroad: another text"),
         (
             answer("Mostly  abroad", scale="million"),
             SPAN,
-            Fault.SPAN,
-            "said 'Mostly abroad' million, expected mostly abroad: the same text, in a form or "
-            "scale that the metric does not accept",
+            Fault.SCALE,
+            "said 'Mostly abroad' million, expected mostly abroad: the same text in another scale",
         ),
-        (answer("sales"), COUNT, Fault.SPAN, "said 'sales', expected 3: another text"),
+        (answer("sales"), COUNT, Fault.TEXT, "said 'sales', expected 3: another text"),
         (
             program("greater(5735, 5829)"),
             question(program="greater(5829, 5735)", executed_answer="yes", answer="yes"),
@@ -257,7 +257,7 @@ def test_without_a_prediction_or_unasked_nothing_was_said() -> None:
     found = judged(Prediction(""), problem="longer than 512 tokens")
     assert (found.fault, found.why) == (
         Fault.NOT_ASKED,
-        "the question was not asked: longer than 512 tokens",
+        "the question was not asked: longer than 512 tokens; expected 0.01639",
     )
 
 
@@ -270,13 +270,19 @@ def test_running_on_goes_before_other_faults_but_not_before_right() -> None:
 
 def test_where_no_metric_applies_nothing_is_at_fault() -> None:
     predicted = Predicted(id="q", prediction=answer("5"))
-    found = verdict(question(), predicted, [], right=False)
+    found = verdict(question(), predicted, [], right=False, by_program=False)
     assert (found.fault, found.why) == (None, "said 5; no metric applies to this question")
 
 
 def test_the_note_of_a_score_is_passed_on() -> None:
     predicted = Predicted(id="q", prediction=answer("7"))
-    found = verdict(COUNT, predicted, [Score({}), Score({}, "the script ends here")], right=False)
+    found = verdict(
+        COUNT,
+        predicted,
+        [Score({}), Score({}, "the script ends here")],
+        right=False,
+        by_program=False,
+    )
     assert found.why == "said 7, expected 3: another number; the script ends here"
 
 
@@ -371,6 +377,7 @@ def test_a_prediction_that_cites_nothing_of_the_page_uses_what_holds_its_numbers
         Evidence(2),
     )
     assert used_evidence(DOCUMENT, answer("nowhere")) == ()
+    assert used_evidence(DOCUMENT, answer("407 " * 10_000)) == ()
     assert used_evidence(DOCUMENT, Prediction("")) == ()
 
 

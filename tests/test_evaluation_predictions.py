@@ -273,6 +273,10 @@ SAYS_NOTHING = "says nothing to its question"
         ),
         ("[" * 100_000, "p.json:1: lists or objects nested too deeply"),
         (
+            '{"uid": "a", "answer": "5"}',
+            "p.json: line 1: 'id': missing; rename 'uid' to 'id'",
+        ),
+        (
             b"PK\x03\x04rest",
             "p.json: a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV",
         ),
@@ -286,6 +290,13 @@ def test_a_file_that_cannot_be_used_is_named_with_the_place_and_the_remedy(
     content: str | bytes, message: str, tmp_path: Path
 ) -> None:
     assert refusal(tmp_path, content) == message
+
+
+def test_lists_within_lists_are_read_however_deep_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text('{"a": [[["x", ["y"]], "z"], ""], "b": [' + "[" * 900 + "]" * 900 + ', ""]}')
+    found = read_predictions(path).predictions
+    assert (found["a"].prediction.answer, found["b"].prediction.answer) == ("x | y | z", None)
 
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:

@@ -167,6 +167,23 @@ def test_an_interval_of_independent_questions_is_that_of_the_binomial() -> None:
     assert found.high - found.low == pytest.approx(2 * half, rel=0.1)
 
 
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        shares = generator.beta(2, 2, size=40)
+        documents = [str(index) for index in range(40) for _ in range(1 + index % 7)]
+        values = [float(generator.random() < shares[int(document)]) for document in documents]
+        found = estimate(values, documents)
+        held += found.low <= 0.5 <= found.high
+    assert 0.9 <= held / 200 <= 0.98
+
+
+def test_one_document_says_nothing_about_others() -> None:
+    found = estimate([1.0, 0.0], ["a", "a"])
+    assert (found.value, found.low, found.high, found.n) == (0.5, 0.5, 0.5, 2)
+
+
 def test_questions_that_fall_together_make_the_interval_wider() -> None:
     values = [float(n // 10 % 2) for n in range(500)]
     alone = estimate(values, [str(n) for n in range(500)])

@@ -48,6 +48,9 @@ def test_an_answer_can_be_right_as_text_or_as_a_number() -> None:
         ("ＡＢＣ", "abc"),
         ("It came to -5; no more.", "it came to (5) no more"),
         ("a", "A"),
+        ("4.9", "4.9\\n"),
+        ("4.9", "4.9 \\\\n \\n"),
+        ("3.2x", "3.2"),
     ],
 )
 def test_case_marks_articles_and_spelling_of_numbers_do_not_matter(answer: str, gold: str) -> None:
@@ -86,6 +89,10 @@ def test_spans_have_no_order() -> None:
         ("14.2 percent", ""),
         ("about 14.2 per cent", ""),
         ("14.2%", "million"),
+        ("14.2 percentage points", ""),
+        ("14.2pp", ""),
+        ("1,420 bps", ""),
+        ("1420 basis points", ""),
     ],
 )
 def test_percent_is_a_hundredth_said_once(answer: object, scale: str) -> None:
@@ -108,6 +115,11 @@ def test_percent_is_a_hundredth_said_once(answer: object, scale: str) -> None:
         ("approximately US$ 46.4 million dollars", ""),
         (46400000, ""),
         ("4.64e7", ""),
+        ("$46.4m", ""),
+        ("46.4 mn", "thousand"),
+        ("US$ 46.4 MM", ""),
+        ("0.0464bn", ""),
+        ("46,400k USD", ""),
     ],
 )
 def test_scales_are_multiplied_out(answer: object, scale: str) -> None:
@@ -127,7 +139,8 @@ def test_a_number_in_parentheses_is_negative(answer: str) -> None:
     "text",
     [
         *("", "sales", "5 of 6", "1,23", "--5", "-(5)", "(5", "5)", "5 million thousand", "5% %"),
-        *("46.4 million in 2019", "nan", "inf", "#0", "1.2.3", "9" * 1001),
+        *("46.4 million in 2019", "nan", "inf", "#0", "1.2.3", "9" * 1001, "5 mm thousand"),
+        *("1.234,56", "5-7", "31/12/2019", "2019-2020", "5 shares", "5 kb", "1 234"),
     ],
 )
 def test_a_text_that_is_not_one_number_is_none(text: str) -> None:
@@ -144,6 +157,26 @@ def test_a_number_that_rounds_to_the_gold_one_is_the_same(value: float) -> None:
 @pytest.mark.parametrize("value", [0.14149, 0.14251, -0.142])
 def test_a_number_that_rounds_to_another_is_not(value: float) -> None:
     assert not numeric(value, "14.2%")
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "is_same"),
+    [
+        ("1234.6", "1,235", True),
+        ("49.6", "50", True),
+        ("3.4", "3", False),
+        ("2.97", "3", True),
+        ("0.3", "0", False),
+        ("0.0", "0", True),
+        ("0.3%", "0%", True),
+        ("46.4 million", "46 million", True),
+        ("-0.4", "-0", False),
+    ],
+)
+def test_what_rounds_to_a_plain_whole_number_has_to_be_near_it(
+    answer: str, gold: str, is_same: bool
+) -> None:
+    assert numeric(answer, gold) == is_same
 
 
 def test_how_exactly_the_prediction_is_written_does_not_matter() -> None:
@@ -227,7 +260,7 @@ def test_an_answer_is_itself(answer: object) -> None:
     assert score.exact or score.f1 == 0
 
 
-@given(st.integers(-(10**9), 10**9), st.integers(0, 6), st.integers(0, 4))
+@given(st.integers(-(10**9), 10**9), st.integers(0, 6), st.integers(1, 4))
 def test_a_number_equals_its_own_rounding(digits: int, places: int, kept: int) -> None:
     value = Decimal(digits).scaleb(-places)
     assert numeric(f"{value:f}", f"{round(value, kept):f}")

@@ -98,8 +98,12 @@ def test_the_program_is_scored_and_without_one_the_answer_in_its_place() -> None
     right = {"execution": 1.0, "program": 1.0, "valid": 1.0}
     for metric in (FinqaMetric(), ConvfinqaMetric()):
         assert metric.score(question(), says(program="subtract(30, 20)")).figures == right
+        assert (
+            metric.score(question(), says(program="", answer="subtract(30, 20)")).figures == right
+        )
         assert metric.score(question(), says(answer="subtract(30, 20)")).figures == right
     assert ConvfinqaMetric().score(turn(), says(answer="30")).figures == right
+    assert ConvfinqaMetric().score(turn(), says(program=" ", answer="30")).figures == right
     assert ConvfinqaMetric().score(question(), says(answer="10")).figures["execution"] == 1
     assert FinqaMetric().score(question(), says(answer="10")).figures["execution"] == 0
 
@@ -144,14 +148,37 @@ def test_the_note_of_the_official_script_is_passed_on() -> None:
 @pytest.mark.parametrize(
     ("prediction", "computed"),
     [
-        (says(program="subtract(30, 20)", scale="million"), Computed("10", "million")),
-        (says(program="Program: `subtract(30,20)`", answer="11"), Computed("10", "")),
-        (says(program="divide(1, 1000000), divide(#0, 0.1)"), Computed("0.00001", "")),
-        (says(program="multiply(1e9, 1e9)"), Computed("1" + "0" * 18, "")),
-        (says(program="greater(2, 1)"), Computed("yes", "")),
-        (says(program="table_sum(costs, none)"), Computed("20", "")),
-        (says(program="93.0"), Computed("93", "")),
-        (says(program="14.2%"), Computed("0.142", "")),
+        (says(program="subtract(30, 20)", scale="million"), Computed("10", "million", result="10")),
+        (says(program="Program: `subtract(30,20)`", answer="11"), Computed("10", "", result="10")),
+        (
+            says(program="divide(1, 1000000), divide(#0, 0.1)"),
+            Computed("0.00001", "", result="0.00001"),
+        ),
+        (says(program="multiply(1e9, 1e9)"), Computed("1" + "0" * 18, "", result="1" + "0" * 18)),
+        (says(program="greater(2, 1)"), Computed("yes", "", result="yes")),
+        (says(program="table_sum(costs, none)"), Computed("20", "", result="20")),
+        (says(program="93.0"), Computed("93", "", result="93")),
+        (says(program="14.2%"), Computed("0.142", "", result="0.142")),
+        (
+            says(program="divide(142, 1000)", answer="14.2", scale="percent"),
+            Computed("14.2", "percent", result="0.142"),
+        ),
+        (
+            says(program="divide(-142, 1000)", answer="15", scale="percent"),
+            Computed("-14.2", "percent", result="-0.142"),
+        ),
+        (
+            says(program="add(14, 0.2)", answer="14.2", scale="percent"),
+            Computed("14.2", "percent", result="14.2"),
+        ),
+        (
+            says(program="divide(142, 1000)", scale="percent"),
+            Computed("0.142", "percent", result="0.142"),
+        ),
+        (
+            says(program="greater(2, 1)", answer="14.2", scale="percent"),
+            Computed("yes", "percent", result="yes"),
+        ),
         (says(program=" ", answer=" 5 "), Computed("5", "")),
         (says(answer="12.50", scale="percent"), Computed("12.50", "percent")),
         (says("I cannot say."), Computed("", "")),

@@ -252,6 +252,8 @@ def test_a_report_that_cannot_be_written_is_an_error(run: ReportedRun, tmp_path:
     assert str(caught.value).startswith(f"the report {path} cannot be written: [Errno ")
     assert str(caught.value).endswith("; name another file")
     (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="would replace a pipe or device; name another file"):
+        write_report(Path(os.devnull), run)
     with pytest.raises(OutputError, match="cannot be written"):
         write_report(tmp_path / "folder", run)
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]

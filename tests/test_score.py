@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_the_reader_can_be_named(files: Shell) -> None:
         (
             ["files=x.csv", "id=7", "metric.answer.tolerance=2", "metric.answer.tol=1"],
             "options: 4 problems\n"
-            "  override  files                    the gold file is named by --gold\n"
+            "  override  files                    the file is gold.csv already; leave it out\n"
             "  override  id                       expected text, got 7; put it in quotes\n"
             "  override  metric.answer.tolerance  must be less than or equal to 0.1, got 2\n"
             "  override  metric.answer.tol        unknown option of answer; there are tolerance",
@@ -192,6 +193,10 @@ def test_the_reader_can_be_named(files: Shell) -> None:
             "answers.jsonl is read here; name another file with --per-question",
         ),
         (["--per-question", "."], ". is a folder; name a file with --per-question"),
+        (
+            ["--per-question", os.devnull],
+            f"{os.devnull} is a pipe or device; name a file with --per-question",
+        ),
         (
             ["--per-question", "no/out.jsonl"],
             "cannot write no/out.jsonl: No such file or directory; name a file in a folder that "
@@ -337,7 +342,7 @@ def test_tatqas_gold_answers_score_as_its_own_script_says(shell: Shell, real_dat
         "em_with_zero": 100.0,
         "f1_with_zero": 100.0,
     }
-    assert numbers["notes"]["tatqa"]["n"] == 5
+    assert (numbers["notes"]["tatqa"]["n"], numbers["faults"]) == (5, {"form": 5})
     as_text = {
         uid: [str(answer) if answer == 0 else answer, scale]
         for uid, (answer, scale) in said.items()

@@ -1600,11 +1600,11 @@ def test_a_broken_plugin_is_told_what_it_breaks(
 
 
 PLUGIN = """\
-from finqa_sft.plugins import MetricRecord, hookimpl
+from finqa_sft.plugins import ReaderRecord, hookimpl
 
 @hookimpl
-def finqa_sft_metrics():
-    return [MetricRecord(name="mine", summary="mine", build=len)]
+def finqa_sft_readers():
+    return [ReaderRecord(name="mine", summary="mine", build=len)]
 """
 
 

@@ -63,6 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     for number, text in enumerate(asked or _typed(), start=1):
         question = Question(id=str(number), text=text, document=page, answer="", history=history)
         (predicted,) = answerer.answer([question])
+        if predicted.problem and not asked:
+            # The next one may be shorter.
+            print(_not_asked(predicted), file=sys.stderr)
+            continue
         found = _found(question, predicted)
         if arguments.json:
             print(json.dumps(found, ensure_ascii=False), flush=True)
@@ -96,7 +100,7 @@ def _typed() -> Iterator[str]:
 def _found(question: Question, predicted: Predicted) -> dict[str, Any]:
     """What came out, as plain values."""
     if predicted.problem:
-        raise FinqaSftError(f"the question cannot be asked: {predicted.problem}")
+        raise FinqaSftError(_not_asked(predicted))
     computed = computed_prediction(predicted.prediction, question)
     evidence = used_evidence(question.document, predicted.prediction)
     return {
@@ -110,6 +114,10 @@ def _found(question: Question, predicted: Predicted) -> dict[str, Any]:
         "left_out": predicted.left_out,
         "votes": predicted.votes if predicted.samples else None,
     }
+
+
+def _not_asked(predicted: Predicted) -> str:
+    return f"the question cannot be asked: {predicted.problem}"
 
 
 def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

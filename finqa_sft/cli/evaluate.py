@@ -24,6 +24,7 @@ from finqa_sft.evaluation.evaluate import (
     write_results,
 )
 from finqa_sft.evaluation.folder import EvaluationFolder, predictions_in
+from finqa_sft.evaluation.gold import require_answers
 from finqa_sft.evaluation.processes import joined
 from finqa_sft.evaluation.scoring import score_predictions
 from finqa_sft.evaluation.store import PredictionStore
@@ -64,8 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
         joined()
         data = asked_data(arguments, recipe, plugins)
         questions = data.questions
+        require_answers(questions)
         name = "evaluation" if trained.folder else "evaluation-base"
         folder = EvaluationFolder(arguments.out or (run or Path()) / name)
+        before = EvaluationFolder((run or Path()) / "evaluation").before
         decoding = decoding_of(recipe, longest_answer=trained.longest_answer)
         needs = dependencies(recipe, weights=trained.folder, decoding=decoding, questions=questions)
         predictions = answer_into(
@@ -84,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
             facts=facts(recipe, result=trained.folder, decoding=decoding),
             log=logged(run / "metrics.jsonl") if run and trained.folder else (),
             against=earlier_run(
-                against or folder.before,
+                against or before,
                 questions,
                 data.metrics,
                 title=str(arguments.against or "before training"),

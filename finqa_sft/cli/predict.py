@@ -19,6 +19,7 @@ from finqa_sft.evaluation.processes import joined
 from finqa_sft.evaluation.store import PredictionStore
 from finqa_sft.evaluation.trained import load_answerer
 from finqa_sft.models.quiet import quiet_libraries
+from finqa_sft.preparation.report import number
 from finqa_sft.ranks import is_main
 from finqa_sft.signals import handled, interrupt
 
@@ -62,6 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if is_main():
         problems = sum(bool(predicted.problem) for predicted in predictions.values())
-        more = f"; {problems} questions did not fit and have no answer" if problems else ""
-        print(f"{len(predictions)} predictions in {arguments.out}{more}")
+        more = f"; {number(problems, 'question')} did not fit: no answer" if problems else ""
+        print(f"{number(len(predictions), 'prediction')} in {arguments.out}{more}")
     return 0

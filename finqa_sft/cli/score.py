@@ -13,7 +13,7 @@ from finqa_sft.cli.common import load_plugins, print_rows
 from finqa_sft.cli.sources import found_reader, reader_of_file, with_options
 from finqa_sft.documents import Question
 from finqa_sft.errors import DataError, OutputError
-from finqa_sft.evaluation.gold import read_gold
+from finqa_sft.evaluation.gold import read_gold, require_answers
 from finqa_sft.evaluation.predictions import PredictionFile, read_predictions
 from finqa_sft.evaluation.scoring import Evaluation, Scored, score_predictions
 from finqa_sft.evaluation.summary import breakdown_rows, count_rows, metric_rows, summary
@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_target(target, sources=(arguments.gold, arguments.predictions))
     reader, metrics = _chosen(arguments, load_plugins())
     gold = read_gold(reader)
+    require_answers(gold)
     file = read_predictions(arguments.predictions)
     _check_ids(gold, file)
     evaluation = score_predictions(
@@ -195,13 +196,15 @@ def _remarks(evaluation: Evaluation, numbers: Mapping[str, Any]) -> Iterator[str
 
 
 def _check_target(target: Path, *, sources: Sequence[Path]) -> None:
-    """See that what is written replaces nothing that is read.
+    """See that what is written replaces nothing that is read, and no folder or device.
 
     Raises:
         OutputError: It would.
     """
     if target.is_dir():
         raise OutputError(f"{target} is a folder; name a file with --per-question")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{target} is a pipe or device; name a file with --per-question")
     if target.resolve() in [source.resolve() for source in sources]:
         raise OutputError(f"{target} is read here; name another file with --per-question")
 

@@ -122,6 +122,8 @@ def answerer(
         longest_answer: Tokens of the longest answer that was taught.
     """
     from finqa_sft.evaluation.generation import Generator, stop_ids
+    from finqa_sft.evaluation.reach import reach
+    from finqa_sft.evaluation.state import unwrapped
 
     decoding = decoding_of(recipe, longest_answer=longest_answer)
     size = recipe.evaluation.batch_size or recipe.trainer.get("per_device_eval_batch_size")
@@ -132,14 +134,17 @@ def answerer(
         decoding=decoding,
         batch_size=size or BATCH_SIZE,
     )
-    positions = model.config.to_dict().get("max_position_embeddings")
-    room = positions - decoding.max_new_tokens if isinstance(positions, int) else recipe.max_length
+    longest = recipe.max_length
+    positions = reach(unwrapped(model)).positions
+    if positions is not None:
+        # The longest answer that was taught has to find room behind the prompt.
+        longest = min(longest, positions - (longest_answer or LEAST_NEW_TOKENS))
     asker = Asker(
         formatter,
         encoder,
         component=recipe.formatter.component,
         cleaning=recipe.data.cleaning,
-        max_prompt=max(min(recipe.max_length, room), 1),
+        max_prompt=max(longest, 1),
     )
     return Answerer(asker, generator, decoding)
 

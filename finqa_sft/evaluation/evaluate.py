@@ -21,7 +21,7 @@ from finqa_sft.evaluation.report import ReportedRun, write_report
 from finqa_sft.evaluation.scoring import Evaluation, score_predictions
 from finqa_sft.evaluation.store import PredictionStore, digest_of_questions, digest_of_weights
 from finqa_sft.evaluation.summary import summary
-from finqa_sft.evaluation.trained import FIXED
+from finqa_sft.evaluation.trained import fixed_values
 from finqa_sft.metrics.base import Metric
 from finqa_sft.plugins.records import MetricRecord
 from finqa_sft.ranks import is_main, rank, world_size
@@ -49,12 +49,11 @@ def dependencies(
         decoding: How completions are generated.
         questions: All questions.
     """
-    values = {v.path: v.value for v in recipe.values() if v.path.startswith(FIXED)}
     return {
         "weights": digest_of_weights(weights),
         "questions": digest_of_questions(questions),
         **{f"decoding.{key}": value for key, value in asdict(decoding).items()},
-        **values,
+        **fixed_values(recipe),
     }
 
 
@@ -89,6 +88,7 @@ def answer_into(
     *,
     overwrite: bool = False,
     say: Say | None = None,
+    way_on: str = "the same command",
 ) -> dict[str, Predicted]:
     """Answer all questions, those left that were not answered before, and write the file.
 
@@ -100,6 +100,7 @@ def answer_into(
         questions: All questions.
         overwrite: Whether predictions of something else may be replaced.
         say: Is told every few seconds how far the work is.
+        way_on: The command that goes on where this is interrupted.
 
     Raises:
         OutputError: The file cannot be written, or holds predictions of something else.
@@ -113,7 +114,7 @@ def answer_into(
             say(f"{len(done)} of {len(questions)} questions were answered before")
         mine: list[Predicted] = []
         if len(done) < len(questions):
-            mine = _answer(store, answerer(), questions, done=done, say=say)
+            mine = _answer(store, answerer(), questions, done=done, say=say, way_on=way_on)
         predictions = done | {one.id: one for one in gathered(mine)}
         if is_main():
             store.finish([predictions[question.id] for question in questions])
@@ -127,6 +128,7 @@ def _answer(
     *,
     done: Mapping[str, Predicted],
     say: Say | None,
+    way_on: str,
 ) -> list[Predicted]:
     """Answer this process's share of what is left."""
     share_of_mine = share(questions, rank=rank(), of=world_size())
@@ -145,8 +147,8 @@ def _answer(
                     say(f"{len(mine)} of {left} questions answered, {seconds:.0f} s left")
     except KeyboardInterrupt as interruption:
         raise type(interruption)(
-            f"{len(done) + len(mine)} of {len(questions)} questions are answered and kept; the "
-            "same command goes on from there"
+            f"{len(done) + len(mine)} of {len(questions)} questions are answered and kept; "
+            f"{way_on} goes on from there"
         ) from interruption
     return mine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from finqa_sft.documents import Question
@@ -68,3 +69,18 @@ def read_gold(reader: Chosen[ReaderRecord]) -> list[Question]:
     if not questions:
         raise DataError("the gold file has no questions; is it the right one?")
     return questions
+
+
+def require_answers(questions: Sequence[Question]) -> None:
+    """Refuse questions without answers: nothing can be compared with them.
+
+    Raises:
+        DataError: Names the first.
+    """
+    unanswered = [question for question in questions if not question.answer]
+    if unanswered:
+        first = unanswered[0]
+        raise DataError(
+            f"{first.source or first.id} has no answer to compare with, as {len(unanswered)} of "
+            f"{len(questions)} questions; name the column of the answers"
+        )

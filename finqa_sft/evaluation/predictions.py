@@ -178,12 +178,21 @@ def _entries(path: Path, text: str) -> Iterator[tuple[str, str | None, object]]:
     match value:
         case list():
             yield from ((f"row {number}", None, row) for number, row in enumerate(value, start=1))
-        case _Object() if isinstance(value.get("id"), str | int) or not value:
+        case _Object() if not value or _is_row(value):
             yield "line 1", None, value
         case _Object():
             yield from ((f"the entry {id!r}", id, answer) for id, answer in value.pairs)
         case _:
             raise DataError(f"{path}: {kind(value)} at the top level; expected {_FORMATS}")
+
+
+def _is_row(value: _Object) -> bool:
+    """Whether an object is the entry of one question, and not TAT-QA's of many."""
+    if isinstance(value.get("id"), str | int):
+        return True
+    # An entry without an id, so that it is said what is missing.
+    no_pairs = not any(isinstance(each, list) for each in value.values())
+    return no_pairs and not value.keys().isdisjoint(SAYING)
 
 
 def _is_object(line: str) -> bool:
@@ -300,9 +309,22 @@ def _shown(answer: object) -> str | None:
         case str():
             return answer
         case list():
-            return SPAN_SEPARATOR.join(filter(None, map(_shown, answer))) or None
+            return SPAN_SEPARATOR.join(filter(None, map(_shown, _leaves(answer)))) or None
         case _:
             return json.dumps(answer, ensure_ascii=False)
+
+
+def _leaves(values: list[object]) -> Iterator[object]:
+    """What lists within lists hold, in order, however deep they are."""
+    left = [iter(values)]
+    while left:
+        for value in left[-1]:
+            if isinstance(value, list):
+                left.append(iter(value))
+                break
+            yield value
+        else:
+            left.pop()
 
 
 def _submission(row: Row) -> Submission | None:

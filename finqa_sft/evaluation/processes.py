@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TypeVar
 
 from finqa_sft.ranks import world_size
 
 T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(days=7)
+"""How long a process that has answered its share waits for the others. Where one of them fails, the
+launcher ends all."""
 
 
 def gathered(items: list[T]) -> list[T]:
@@ -26,6 +31,8 @@ def gathered(items: list[T]) -> list[T]:
 def joined() -> None:
     """Let the processes of a launcher find each other, where no trainer has done it."""
     if world_size() > 1:
+        import torch
         from accelerate import PartialState
 
-        PartialState()
+        # Left to itself, it takes processes without a GPU for strangers.
+        PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)

@@ -10,7 +10,7 @@ from finqa_sft.documents import Evidence, Question
 from finqa_sft.errors import PluginError
 from finqa_sft.evaluation.faults import Verdict, verdict
 from finqa_sft.evaluation.predictions import Predicted
-from finqa_sft.evaluation.submissions import score_submission
+from finqa_sft.evaluation.submissions import score_submission, scores_programs
 from finqa_sft.evaluation.used import used_evidence
 from finqa_sft.metrics.base import Figure, Metric, Score
 from finqa_sft.wording import one_line
@@ -98,15 +98,18 @@ def _scored(
         score = _score(name, metric, question, predicted)
         if score is not None:
             scores[name] = score
-    right = False
+    right = by_program = False
     if scores:
         first = next(iter(scores))
         right = scores[first].figures[metrics[first].figures[0].name] == 1
+        by_program = scores_programs(metrics[first])
     return Scored(
         question=question,
         predicted=predicted,
         scores=scores,
-        verdict=verdict(question, predicted, tuple(scores.values()), right=right),
+        verdict=verdict(
+            question, predicted, tuple(scores.values()), right=right, by_program=by_program
+        ),
         used=used_evidence(question.document, predicted.prediction) if predicted else (),
     )
 

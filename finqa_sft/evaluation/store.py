@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +50,8 @@ class PredictionStore:
     def open(self, *, overwrite: bool = False) -> Iterator[dict[str, Predicted]]:
         """Keep other commands out, and give what was predicted before, by id.
 
+        Of several processes the first does so; to the others nothing is given.
+
         Args:
             overwrite: Whether predictions of something else may be replaced.
 
@@ -56,7 +60,8 @@ class PredictionStore:
                 is of something else, or cannot be written.
         """
         if not is_main():
-            yield self._done(overwrite=overwrite)
+            # The first process tells the others: what they read could be half written by it.
+            yield {}
             return
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
@@ -73,10 +78,12 @@ class PredictionStore:
             ) from error
         try:
             done = self._done(overwrite=overwrite)
-            self.about_path.write_text(json.dumps(self._about, indent=2) + "\n", encoding="utf-8")
+            _replace(self.about_path, json.dumps(self._about, indent=2) + "\n")
             yield done
         finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
+            if os.name == "posix":
+                # Elsewhere an open file cannot be removed.
+                Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
 
     @contextmanager
@@ -101,10 +108,12 @@ class PredictionStore:
             part.unlink()
 
     def _parts(self) -> list[Path]:
-        return sorted(self.path.parent.glob(f"{self.path.name}.part*"))
+        return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.part*"))
 
     def _done(self, *, overwrite: bool) -> dict[str, Predicted]:
         """What was predicted before by the same; what something else predicted is removed."""
+        if self.path.is_dir():
+            raise OutputError(f"{self.path} is a folder; name a file")
         written = [path for path in (self.path, *self._parts()) if path.exists()]
         if not written:
             return {}
@@ -115,9 +124,8 @@ class PredictionStore:
                 "or replace it with --overwrite"
             )
         if changed:
-            if is_main():
-                for path in written:
-                    path.unlink()
+            for path in written:
+                path.unlink()
             return {}
         return {one.id: one for path in written for one in _whole_lines(path)}
 
@@ -136,11 +144,15 @@ class PredictionStore:
 
 def write_predictions(path: Path, predictions: Iterable[Predicted]) -> None:
     """Write a file of predictions in one step, so that it is never half written."""
-    lines = [prediction_line(predicted) + "\n" for predicted in predictions]
-    partial = path.with_name(f"{path.name}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, "".join(prediction_line(predicted) + "\n" for predicted in predictions))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one step."""
+    partial = path.with_name(f"{path.name}.new")
     try:
-        partial.write_text("".join(lines), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -156,11 +168,11 @@ def _whole_lines(path: Path) -> Iterator[Predicted]:
 
 
 def digest_of_questions(questions: Sequence[Question]) -> str:
-    """A hash of questions and their documents; answers do not count."""
+    """A hash of questions, earlier turns and documents; answers to be given do not count."""
     hashed = hashlib.sha256()
     for question in questions:
-        turns = [turn.question for turn in question.history]
-        text = [question.id, question.text, *turns, document_text(question.document)]
+        turns = [astuple(turn) for turn in question.history]
+        text = [question.id, question.text, turns, document_text(question.document)]
         hashed.update(json.dumps(text).encode())
     return hashed.hexdigest()[:16]
 

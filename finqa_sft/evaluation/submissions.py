@@ -46,6 +46,11 @@ class SubmissionMetric(Protocol):
         ...
 
 
+def scores_programs(metric: Metric) -> bool:
+    """Whether a metric goes by programs, as FinQA's script does, and not by answers."""
+    return isinstance(metric, SubmissionMetric) and metric.submissions == "programs"
+
+
 def score_submission(
     metric: Metric, question: Question, submission: Submission | None
 ) -> Score | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from finqa_sft.errors import OutputError, RecipeError
 from finqa_sft.evaluation.answering import Answerer, answerer
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.recipe import Recipe
-from finqa_sft.recipe.recorded import recorded_recipe
+from finqa_sft.recipe.recorded import recipe_record, recorded_recipe
 
 CARD = "finqa_sft.json"
 """Beside an adapter or model: how it is asked."""
 
 FIXED = ("model.", "formatter.", "data.cleaning.")
 """What a model was trained with, and must be asked with: sections of the recipe."""
+
+_ASKED_BY = (*FIXED, "data.", "evaluation.", "plugins")
+"""What of a recipe is needed to ask what it trained, and to ask it the same questions again."""
 
 _WEIGHTS = ("adapter_config.json", "config.json")
 _MANIFEST = "run.json"
@@ -49,7 +53,8 @@ def asking_card(recipe: Mapping[str, Any], *, longest_answer: int) -> str:
         recipe: What `recipe_record` gave.
         longest_answer: Tokens of the longest answer that was taught.
     """
-    card = {"recipe": recipe, "longest_answer": longest_answer}
+    values = [value for value in recipe["values"] if value["key"].startswith(_ASKED_BY)]
+    card = {"recipe": {**recipe, "values": values}, "longest_answer": longest_answer}
     return json.dumps(card, indent=2, ensure_ascii=False, default=str) + "\n"
 
 
@@ -84,15 +89,62 @@ def trained_by(recipe: Recipe) -> Trained:
             "or ask the base with --base"
         )
     left = _found(folder)
-    before = {value["key"]: value["value"] for value in left.record["values"]}
-    for value in recipe.values():
-        if value.path.startswith(FIXED) and before.get(value.path) != value.value:
+    # As it is read back from a file, where a tuple is a list and a path a text.
+    record = json.loads(json.dumps(recipe_record(recipe), default=str))
+    before, now = _fixed_values(left.record), _fixed_values(record)
+    files = {key: path for key, path in _fixed_options(recipe) if isinstance(path, Path)}
+    for key in now | before:
+        was, is_now = before.get(key), now.get(key)
+        if key in files and isinstance(was, str):
+            # From the folder that the training ran in.
+            changed = _is_another(Path(left.record["folder"], was), files[key])
+        else:
+            changed = was != is_now
+        if changed:
             raise RecipeError(
-                f"{folder} was trained with {value.path}={before.get(value.path)}, and the recipe "
-                f"says {value.value} now; ask {folder} itself, which knows its recipe, or restore "
-                "the value"
+                f"{folder} was trained with {key}={was}, and the recipe says {is_now} now; ask "
+                f"{folder} itself, which knows its recipe, or restore the value"
             )
     return Trained(recipe, left.folder, left.longest_answer, left.run)
+
+
+def _fixed_values(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model was trained with, by key."""
+    return {v["key"]: v["value"] for v in record["values"] if v["key"].startswith(FIXED)}
+
+
+def _is_another(old: Path, new: Path) -> bool:
+    """Whether a file holds something else than the earlier one, or is called otherwise.
+
+    The name counts where the earlier one is gone: a whole project may have been moved.
+    """
+    if not old.is_file() or not new.is_file():
+        return old.name != new.name
+    return old.read_bytes() != new.read_bytes()
+
+
+def _fixed_options(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    """The values by key that `FIXED` stands for, paths as such."""
+    options = {
+        "model": recipe.model.options.model_dump(),
+        "formatter": recipe.formatter.options.model_dump(),
+    }
+    for value in recipe.values():
+        if value.path.startswith(FIXED):
+            node: Any = options
+            for piece in value.path.split("."):
+                node = node.get(piece) if isinstance(node, dict) else None
+            yield value.path, node if isinstance(node, Path) else value.value
+
+
+def fixed_values(recipe: Recipe) -> dict[str, Any]:
+    """What a model is trained with and asked with, by key; of files, a hash of what they hold."""
+    return {
+        key: hashlib.sha256(value.read_bytes()).hexdigest()[:16]
+        if isinstance(value, Path) and value.is_file()
+        else value
+        for key, value in _fixed_options(recipe)
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ from finqa_sft.formatters.citations import WHOLE_TABLE
 from finqa_sft.programs import ProgramSyntaxError, parse_program
 from finqa_sft.traces import Traces, traces
 
+_LONGEST_ANSWER = 10_000
+"""Characters of an answer beyond which it is not looked for."""
+
 
 def used_evidence(document: Document, prediction: Prediction) -> tuple[Evidence, ...]:
     """What a prediction rests on, in reading order.
@@ -72,7 +75,10 @@ def _shows(document: Document, evidence: Evidence, known: Traces) -> bool:
 
 def _traces(document: Document, prediction: Prediction) -> Traces:
     """What the program works with, as a reader would mend it; else the answer."""
-    asked = Question(id="", text="", document=document, answer=prediction.answer or "")
+    answer = prediction.answer or ""
+    # What is so long stands nowhere on a page, and would be looked for at every place of it.
+    answer = answer if len(answer) <= _LONGEST_ANSWER else ""
+    asked = Question(id="", text="", document=document, answer=answer)
     if not prediction.program:
         return traces(asked)
     try:

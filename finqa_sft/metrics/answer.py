@@ -20,6 +20,9 @@ from finqa_sft.readers.tatqa import SPAN_SEPARATOR
 DEFAULT_TOLERANCE = 1e-4
 """A hundredth of a percent: room for programs' results, which are rounded to 5 digits."""
 
+_WHOLE_NUMBERS = Decimal("0.01")
+"""How far what rounds to a whole number may be from it, as a share of it."""
+
 _ARTICLES = frozenset(("a", "an", "the"))
 _MARKS = string.punctuation + "\u2018\u2019\u201c\u201d\u2026\u2022"
 _AS_MINUS = str.maketrans(dict.fromkeys(MINUS_SIGNS, "-"))
@@ -59,7 +62,9 @@ def score_answer(
 
     Two numbers are the same if they differ by no more than the larger of two amounts: `tolerance`
     times the gold number, and half of what the gold number's last digit counts. So the gold answer
-    "14.2%" takes 0.14212, which rounds to it, and "14.21212%" does not take 14.2%.
+    "14.2%" takes 0.14212, which rounds to it, and "14.21212%" does not take 14.2%. A plain whole
+    number may be a count as well as a rounded amount: what rounds to it has to be within 1% of it,
+    so that "1,235" takes 1234.6, "3" does not take 3.4, and "0" takes nothing else.
 
     Args:
         answer: Text, a number, true or false (yes or no), or a list of them; several spans may also
@@ -94,7 +99,10 @@ def _is_same(
 ) -> bool:
     if number is None or gold is None:
         return False
-    return abs(number.value - gold.value) <= max(tolerance * abs(gold.value), gold.unit / 2)
+    rounding = gold.unit / 2
+    if gold.unit == 1:
+        rounding = min(rounding, _WHOLE_NUMBERS * abs(gold.value))
+    return abs(number.value - gold.value) <= max(tolerance * abs(gold.value), rounding)
 
 
 def _f1(words: Sequence[str], gold_words: Sequence[str]) -> float:
@@ -105,8 +113,22 @@ def _f1(words: Sequence[str], gold_words: Sequence[str]) -> float:
 def _spans(answer: object) -> list[str]:
     """The spans of an answer as text; empty ones are left out."""
     values = answer if isinstance(answer, list | tuple) else [answer]
-    spans = (span.strip() for value in values for span in _text(value).split(SPAN_SEPARATOR))
+    spans = (_trimmed(span) for value in values for span in _text(value).split(SPAN_SEPARATOR))
     return [span for span in spans if span]
+
+
+def _trimmed(span: str) -> str:
+    r"""A span without white space around it, and without a `\n` that is two characters.
+
+    Some answers in FinQA's files end so.
+    """
+    span = span.strip()
+    end = len(span)
+    while span.endswith("\\n", 0, end):
+        end -= 2
+        while end and (span[end - 1].isspace() or span[end - 1] == "\\"):
+            end -= 1
+    return span[:end]
 
 
 def _text(value: object) -> str:

@@ -11,7 +11,7 @@ from finqa_sft.documents import Question
 from finqa_sft.formatters.base import Prediction
 from finqa_sft.metrics.answer import DEFAULT_TOLERANCE, score_answer
 from finqa_sft.metrics.base import Figure, Score
-from finqa_sft.metrics.computed import computed_prediction, table_rows
+from finqa_sft.metrics.computed import computed_prediction, stated_program, table_rows
 from finqa_sft.metrics.finqa import FinQAScore, score_convfinqa, score_finqa
 from finqa_sft.metrics.tatqa import score_tatqa
 from finqa_sft.options import Options
@@ -37,7 +37,7 @@ class FinqaMetric:
     submissions: _Submissions = "programs"
 
     def applies(self, question: Question) -> bool:
-        """Whether there are a gold program and its result; TAT-QA's derivations are none."""
+        """Whether there are a gold program and its result, and not TAT-QA's derivation."""
         return _has_result(question) and question.program is not None
 
     def score(self, question: Question, prediction: Prediction) -> Score:
@@ -183,7 +183,7 @@ def _program_score(
     scorer: Callable[..., FinQAScore], question: Question, prediction: Prediction
 ) -> Score:
     """The figures of an official script for what the prediction says as its program."""
-    predicted = prediction.program if prediction.program is not None else prediction.answer
+    predicted = stated_program(prediction) or prediction.answer
     if predicted is None:
         figures = {figure.name: 0.0 for figure in _PROGRAM_FIGURES}
         return Score(figures, "neither a program nor an answer")

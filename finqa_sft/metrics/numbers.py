@@ -11,15 +11,21 @@ from finqa_sft.programs.arguments import CURRENCIES, DIGITS, MINUS_SIGNS, SCALE_
 MAX_CHARACTERS = 1_000
 """Longer texts are no numbers."""
 
-_POWERS = {**SCALE_WORDS, "percent": -2}
+_ABBREVIATIONS = {"k": 3, "m": 6, "mm": 6, "mn": 6, "mln": 6, "b": 9, "bn": 9, "tn": 12}
+_SHARES = {
+    **dict.fromkeys(("%", "percent", "percentagepoint", "pp", "ppt"), -2),
+    **dict.fromkeys(("bp", "basispoint"), -4),
+}
+_POWERS = {**SCALE_WORDS, **_ABBREVIATIONS, **_SHARES}
 _AS_MINUS = str.maketrans(dict.fromkeys(MINUS_SIGNS, "-"))
 _CURRENCY = rf"(?:(?:US)?[{CURRENCIES}]|(?:USD|EUR|GBP|JPY|INR)\b)?\s*"
 _WRITTEN = re.compile(
     r"(?:(?:about|around|roughly|approximately|approx\.)\s+|[~\u2248]\s*)?"
     rf"(?P<sign>[-+]?)\s*{_CURRENCY}(?P<opening>\(?)\s*(?P<inner>[-+]?)\s*{_CURRENCY}"
     rf"(?P<digits>{DIGITS})(?P<exponent>e[-+]?[0-9]{{1,3}})?\s*(?P<percent>%?)\s*"
-    rf"(?P<closing>\)?)\s*(?P<word>%|per\s?cent|(?:{'|'.join(SCALE_WORDS)})s?\b)?\s*"
-    r"(?:(?:US )?dollars|USD|euros?|EUR|pounds|GBP|yen|JPY|rupees|INR)?",
+    rf"(?P<closing>\)?)\s*(?P<word>%|per\s?cent(?:age points?)?\b|basis points?\b|(?:pp|ppt|bp)s?\b"
+    rf"|(?:{'|'.join(SCALE_WORDS)})s?\b|(?:{'|'.join(_ABBREVIATIONS)})\b)?\s*"
+    r"(?:(?:US )?dollars|USD|euros?|EUR|pounds|GBP|yen|JPY|rupees|INR|x|times)?",
     re.IGNORECASE,
 )
 
@@ -40,9 +46,10 @@ class WrittenNumber:
 def written_number(text: str, *, scale: object = "") -> WrittenNumber | None:
     """Read a text that is one number and nothing else; None if it is not.
 
-    Thousands commas, currencies, "about" and the like do not matter; "(5)" is -5, as in financial
-    tables. A text that says "%", "percent", "thousand", "million", "billion" or "trillion" itself
-    is not scaled a second time.
+    Thousands commas, currencies, "about" and the like do not matter, nor the "x" of a multiple;
+    "(5)" is -5, as in financial tables. A text that says its scale itself is not scaled a second
+    time: "%", "percent", "pp", "bps", "thousand", "million", "billion", "trillion", "k", "m", "bn".
+    A decimal comma is not read.
 
     Args:
         text: "14.2%", "$ (1,234)", "approximately 46.4 million USD", "1.5e-05".
@@ -55,11 +62,10 @@ def written_number(text: str, *, scale: object = "") -> WrittenNumber | None:
         return None
     if sum(map(bool, (found["sign"], found["inner"]))) > 1 or (found["sign"] and found["opening"]):
         return None
-    word = (found["word"] or "").lower().replace(" ", "").removesuffix("s")
+    word = "".join((found["word"] or "").lower().split()).removesuffix("s")
     if found["percent"] and word:
         return None
-    said = "percent" if found["percent"] or word in ("%", "percent") else word
-    said = said or (scale if isinstance(scale, str) else "")
+    said = found["percent"] or word or (scale if isinstance(scale, str) else "")
     digits = Decimal(found["digits"].replace(",", "") + (found["exponent"] or ""))
     is_negative = "-" in (found["sign"], found["inner"]) or (
         bool(found["opening"]) and not found["inner"]

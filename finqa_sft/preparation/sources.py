@@ -99,6 +99,12 @@ def _read(recipe: Recipe, source: Source, number: int, counts: Counts) -> list[Q
         # Without the index in `table[3]`, which differs from row to row.
         field = re.sub(r"\[\d+\]", "[]", row.field)
         counts.note(counts.left_out, f"bad row: {field}", str(row))
+    unanswered = next((question for question in found if not question.answer), None)
+    if unanswered:
+        raise DataError(
+            f"{place(unanswered)} has no answer, so nothing could be learnt from it or compared "
+            "with it; name the column of the answers, or ask such questions with `finqa-sft predict`"
+        )
     if not found:
         cause = f"all {len(bad)} rows are bad, first {bad[0]}" if bad else "it has no rows"
         raise DataError(

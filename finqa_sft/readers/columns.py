@@ -78,8 +78,9 @@ class ColumnsOptions(Options):
     """Column of the document's text, or list of paragraphs; markdown and pipe tables in it are
     recognised."""
 
-    answer: ColumnName = "answer"
-    """Column of the answer; numbers become text, true and false become yes and no."""
+    answer: ColumnName | None = "answer"
+    """Column of the answer; numbers become text, true and false become yes and no. null: there is
+    none, as in a file of questions that a trained model is to answer."""
 
     document: ColumnName | None = None
     """Column of the document's id. Unset: `document` if there is such a column. Without one, or
@@ -216,7 +217,8 @@ class ColumnsReader:
 
 def _remedy(role: str, name: str, columns: Collection[str]) -> str:
     """What to do where a role's column is not there."""
-    remedy = did_you_mean(name, columns) or f"set {role!r} to the column to use"
+    unknown = ", or to null where the answers are not known" if role == "answer" else ""
+    remedy = did_you_mean(name, columns) or f"set {role!r} to the column to use{unknown}"
     layout = layout_of(columns)
     if layout is None or layout.reader == "columns":
         return remedy
@@ -238,7 +240,7 @@ def _question(
 ) -> Question:
     """The question of a row; `asked` counts those of each document."""
     text = _filled(row, columns["question"])
-    answer = _filled(row, columns["answer"])
+    answer = _filled(row, columns["answer"]) if "answer" in columns else ""
     blocks = _blocks(row, columns["context"])
     program = _program(row, columns.get("program"))
     scale = _scale(row, columns.get("scale"))

@@ -32,8 +32,8 @@ WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ("log_level", "log_level_replica"),
         ("detail", "debug", "info", "warning", "error", "critical", "passive"),
     )
-    # What an evaluation measures, besides the time that it takes.
-    | {"metric_for_best_model": ("loss", "mean_token_accuracy", "entropy")}
+    # What an evaluation measures, besides the time that it takes and the scores of answers.
+    | {"metric_for_best_model": ("loss", "nll", "mean_token_accuracy", "entropy")}
 )
 """Fields whose words the trainer's annotations do not list."""
 
@@ -56,6 +56,8 @@ def check_trainer_value(name: str, value: Any) -> str | None:
     # The trainer's own -1 stands for as many steps as the epochs have.
     if name == "max_steps" and value <= 0 and value != -1:
         return f"must be more than 0, or left out for whole epochs; got {spelled(value)}"
-    if name in WORDS and value.removeprefix("eval_") not in WORDS[name]:
+    # Scores, as finqa/execution, are looked at where the metrics are known.
+    is_score = name == "metric_for_best_model" and "/" in value
+    if name in WORDS and not is_score and value.removeprefix("eval_") not in WORDS[name]:
         return no_such(value, WORDS[name])
     return None

@@ -15,6 +15,7 @@ from finqa_sft.testing.collators import CollatorRule, check_collator
 from finqa_sft.testing.contract import ContractError, Rule
 from finqa_sft.testing.formatter_rules import FormatterRule
 from finqa_sft.testing.formatters import check_formatter
+from finqa_sft.testing.metrics import MetricRule, check_metric
 from finqa_sft.testing.models import ModelFactoryRule, check_model_factory
 from finqa_sft.testing.plugins import PluginRule, check_plugin
 from finqa_sft.testing.readers import ReaderRule, check_reader
@@ -24,6 +25,7 @@ __all__ = [
     "CollatorRule",
     "ContractError",
     "FormatterRule",
+    "MetricRule",
     "ModelFactoryRule",
     "PluginRule",
     "ReaderRule",
@@ -31,6 +33,7 @@ __all__ = [
     "TokenizerRule",
     "check_collator",
     "check_formatter",
+    "check_metric",
     "check_model_factory",
     "check_plugin",
     "check_reader",

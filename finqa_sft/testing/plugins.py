@@ -12,9 +12,10 @@ from typing import Any
 
 from finqa_sft.errors import PluginError
 from finqa_sft.plugins.manager import KINDS, SINGULAR, Plugins, Provider
-from finqa_sft.plugins.records import CollatorRecord
+from finqa_sft.plugins.records import CollatorRecord, MetricRecord
 from finqa_sft.recipe.trainer_fields import trainer_fields
 from finqa_sft.testing.contract import Checked, Rule
+from finqa_sft.testing.metrics import check_built
 
 
 class PluginRule(Rule):
@@ -62,10 +63,12 @@ HEAVY = ("torch", "transformers", "trl", "datasets", "peft", "bitsandbytes")
 def check_plugin(plugin: ModuleType) -> None:
     """Check the hooks of a plugin's module and the records that they return.
 
-    The module is loaded as the plugin manager loads it, strictly; nothing is built.
+    The module is loaded as the plugin manager loads it, strictly. Metrics are built, unless they
+    have options without defaults, and tried as `check_metric` does; whether gold labels are right
+    is left to that check. Nothing else is built.
 
     Raises:
-        ContractError: A rule of `PluginRule` is broken.
+        ContractError: A rule of `PluginRule` is broken, or a metric breaks one of `MetricRule`.
     """
     name = plugin.__name__
     checked = Checked("plugin", name)
@@ -110,6 +113,17 @@ def _check_record(checked: Checked, kind: str, record: Any, named: str) -> None:
         checked.require(
             PluginRule.SFT_ARGS, not unknown, f"SFTConfig has no {', '.join(unknown)} ({named})"
         )
+    if isinstance(record, MetricRecord):
+        _check_metric(checked, record, named)
+
+
+def _check_metric(checked: Checked, record: MetricRecord, named: str) -> None:
+    """Build a metric, if its options have defaults, and try it."""
+    if any(field.is_required() for field in record.config.model_fields.values()):
+        return
+    with checked.unraised(PluginRule.BUILDS, f"build of {named}"):
+        metric = record.build(record.config())
+    check_built(metric)
 
 
 _IMPORT = """

@@ -15,7 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from finqa_sft import __version__
+from finqa_sft.documents import Question
 from finqa_sft.encoding import Encoder
+from finqa_sft.models.devices import is_fsdp
 from finqa_sft.preparation import PreparedData
 from finqa_sft.preparation.report import (
     LEARNT_IS,
@@ -27,6 +29,7 @@ from finqa_sft.preparation.report import (
 )
 from finqa_sft.ranks import world_size
 from finqa_sft.recipe import Chosen, Recipe
+from finqa_sft.recipe.scored import BEST
 from finqa_sft.recipe.written import overridden_values, written_override
 from finqa_sft.training.folder import RunFolder
 
@@ -134,6 +137,22 @@ def data(console: Console, data: PreparedData, *, encoder: Encoder) -> None:
             console.print(Text.assemble("  ", line))
 
 
+def askable(console: Console, questions: Sequence[Question], args: SFTConfig) -> Sequence[Question]:
+    """The questions that the run itself can ask: none where FSDP divides the model.
+
+    Each process generates answers of its own, as many as it has; under FSDP every step of every
+    process needs the parts of all others.
+    """
+    if not questions or not is_fsdp(args):
+        return questions
+    _line(
+        console,
+        "not asked",
+        "under FSDP the run asks no questions; `finqa-sft evaluate` does when it has ended",
+    )
+    return ()
+
+
 def batches(console: Console, b: Batches) -> None:
     """Spell the batch arithmetic out."""
     _line(
@@ -159,12 +178,33 @@ def result(
     folder: RunFolder,
     result: Path,
     stopped: bool,
+    is_best: bool,
 ) -> None:
-    """Say how the run ended, where things are, and what can be done next."""
+    """Say how the run ended, where things are, and what can be done next.
+
+    Args:
+        console: Where to say it.
+        state: What the trainer knows at the end.
+        recipe: The run's recipe.
+        folder: The run's folder.
+        result: What was trained.
+        stopped: Whether a signal ended the run.
+        is_best: Whether the result is that of the best checkpoint.
+    """
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     if losses:
         _line(console, "loss", f"{losses[0]:.4f} at first, {losses[-1]:.4f} at last")
+    if state.best_model_checkpoint and state.best_metric is not None:
+        best = Path(state.best_model_checkpoint).name
+        _line(
+            console,
+            "best",
+            f"{best}, {recipe.trainer.get(BEST, 'eval_loss')} {state.best_metric:.4f}"
+            + ("; the result is taken from it" if is_best else ""),
+        )
     _places(console, folder=folder, result=result)
+    if not stopped and state.global_step < state.max_steps:
+        _line(console, "ended early", f"after step {state.global_step} of {state.max_steps}")
     if stopped and state.global_step >= state.max_steps:
         _nothing_left(console, steps=state.max_steps)
     elif stopped:
@@ -185,11 +225,21 @@ def scores(console: Console, rows: Iterable[Sequence[str]], *, report: Path) -> 
     _line(console, "report", str(report))
 
 
-def finished(console: Console, *, folder: RunFolder, result: Path, steps: int) -> None:
-    """Say that a resumed run had no step left, and where things are."""
+def finished(
+    console: Console, *, folder: RunFolder, result: Path, steps: int, is_scored: bool
+) -> None:
+    """Say that a resumed run had no step left, and where things are.
+
+    Args:
+        console: Where to say it.
+        folder: The run's folder.
+        result: What was trained.
+        steps: All steps of the run.
+        is_scored: Whether the run ends with scores.
+    """
     _places(console, folder=folder, result=result)
     _nothing_left(console, steps=steps)
-    if not folder.evaluation.scores.is_file():
+    if is_scored and not folder.evaluation.scores.is_file():
         _line(console, "not scored", f"finqa-sft evaluate {shlex.quote(str(folder.path))}")
 
 

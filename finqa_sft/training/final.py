@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,7 +63,12 @@ def evaluate_result(
     console.print(f"asking all {len(questions)} held-out questions")
     with watcher.whole_model():
         predictions = answer_into(
-            store, lambda: answerer, questions, overwrite=True, say=console.print
+            store,
+            lambda: answerer,
+            questions,
+            overwrite=True,
+            say=console.print,
+            way_on=f"finqa-sft evaluate {shlex.quote(str(folder.path))}",
         )
     if not is_main():
         return

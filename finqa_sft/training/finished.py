@@ -39,19 +39,23 @@ def is_finished(checkpoint: Path, *, steps: int) -> bool:
     return done == steps
 
 
-def finish(folder: RunFolder, checkpoint: Path, *, changed: Mapping[str, Any]) -> Path:
-    """Take the result from a run's last checkpoint, unless the run has saved it.
+def finish(
+    folder: RunFolder, checkpoint: Path, *, changed: Mapping[str, Any], takes_best: bool = False
+) -> Path:
+    """Take the result from a run's last checkpoint, or its best, unless the run has saved it.
 
     Args:
         folder: The run's folder.
         checkpoint: Its last checkpoint.
         changed: What is to be replaced in `run.json` if the run had not finished.
+        takes_best: Whether the result is that of the best checkpoint.
 
     Returns:
         The folder of the result.
 
     Raises:
-        OutputError: The checkpoint is another folder's, or its weights lie in shards.
+        OutputError: The checkpoint is another folder's, or its weights lie in shards, or the best
+            one is gone.
     """
     if not folder.holds(checkpoint):
         raise OutputError(
@@ -68,17 +72,25 @@ def finish(folder: RunFolder, checkpoint: Path, *, changed: Mapping[str, Any]) -
     saved = manifest.get("result", {}).get("steps")
     if manifest["status"] == "finished" and saved == state["global_step"] and result.is_dir():
         return result
-    if not any(checkpoint.glob("*.safetensors")):
+    source = checkpoint
+    if takes_best and state["best_model_checkpoint"]:
+        source = folder.path / Path(state["best_model_checkpoint"]).name
+    if not source.is_dir():
         raise OutputError(
-            f"{checkpoint} was saved after the last step of this run, and holds the weights in "
-            f"shards only, so {result} cannot be taken from it; go on from an earlier checkpoint, "
+            f"{source}, the best checkpoint of this run, is gone, so {result} cannot be taken from "
+            "it; copy it back, or train again with output.overwrite=true"
+        )
+    if not any(source.glob("*.safetensors")):
+        raise OutputError(
+            f"{source} was saved after the last step of this run, and holds the weights in shards "
+            f"only, so {result} cannot be taken from it; go on from an earlier checkpoint, "
             "named in trainer.resume_from_checkpoint"
         )
     log = state["log_history"]
     manifest |= changed
     manifest |= ended("finished", result=result, steps=state["global_step"], log=log)
     with folder.replaced(result) as partial:
-        shutil.copytree(checkpoint, partial, ignore=_OF_THE_TRAINER)
+        shutil.copytree(source, partial, ignore=_OF_THE_TRAINER)
     folder.write_manifest(manifest)
     write_cards(manifest, log=log, folder=folder, result=result)
     return result

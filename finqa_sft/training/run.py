@@ -108,8 +108,12 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
                 "batches": batches.record(),
                 "trainer_arguments": args.to_dict(),  # type: ignore[no-untyped-call]
             }
-            result = finish(folder, checkpoint, changed=changed)
-            announce.finished(console, folder=folder, result=result, steps=batches.steps)
+            takes_best = args.load_best_model_at_end
+            result = finish(folder, checkpoint, changed=changed, takes_best=takes_best)
+            is_scored = recipe.evaluation.after and bool(data.gold)
+            announce.finished(
+                console, folder=folder, result=result, steps=batches.steps, is_scored=is_scored
+            )
             return Outcome(folder.path, batches.steps)
 
         model = factory.load_model(args)
@@ -120,8 +124,9 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         interruption, progress = Interruption(console), ProgressReport(console)
         callbacks = [parts.build(callback, folder.path) for callback in recipe.callbacks]
         metrics = built_metrics(recipe.metrics)
+        questions = announce.askable(console, data.gold, args)
         scores = AnswerScores(
-            data.gold,
+            questions,
             metrics,
             recipe.evaluation,
             before=folder.evaluation.before,
@@ -165,10 +170,10 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
                 trainer.save_model(str(partial))
             record.interrupted = interruption.received
         stopped = interruption.received is not None
-        if recipe.evaluation.after and data.gold and not stopped:
+        if recipe.evaluation.after and questions and not stopped:
             evaluate_result(
                 recipe,
-                data.gold,
+                questions,
                 metrics,
                 asked,
                 watcher=scores,
@@ -178,6 +183,12 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
                 console=console,
             )
         announce.result(
-            console, trainer.state, recipe, folder=folder, result=result, stopped=stopped
+            console,
+            trainer.state,
+            recipe,
+            folder=folder,
+            result=result,
+            stopped=stopped,
+            is_best=args.load_best_model_at_end,
         )
         return Outcome(folder.path, trainer.state.global_step, interruption.received)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from accelerate.state import GradientState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finqa_sft.documents import Question
@@ -37,13 +38,16 @@ class TokenLoss:
     def __init__(self, model: torch.nn.Module) -> None:
         """Watch a model's forward passes; it must not be wrapped for several processes."""
         self._sums = [0.0, 0.0]
-        model.register_forward_hook(self._add)
+        model.register_forward_hook(self._add, with_kwargs=True)
 
-    def _add(self, model: torch.nn.Module, inputs: Any, output: Any) -> None:
+    def _add(
+        self, model: torch.nn.Module, inputs: Any, named: Mapping[str, Any], output: Any
+    ) -> None:
         if model.training or output.get("log_probs") is None:
             return
-        self._sums[0] -= float(output["log_probs"].double().sum())
-        self._sums[1] += float(output["label_mask"].sum())
+        counted = output["label_mask"] & _own(named, output["label_mask"])
+        self._sums[0] -= float(output["log_probs"].double().masked_fill(~counted, 0).sum())
+        self._sums[1] += float(counted.sum())
 
     def take(self, device: torch.device) -> float | None:
         """The loss of all processes since it was taken last; None where nothing was evaluated."""
@@ -53,6 +57,27 @@ class TokenLoss:
             torch.distributed.all_reduce(sums)
         total, tokens = sums.tolist()
         return total / tokens if tokens else None
+
+
+def _own(named: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
+    """Which labels belong to rows that no other process has, as booleans.
+
+    accelerate fills the last batches of several processes up with rows from the beginning, to make
+    them equally long (1.15, `BatchSamplerShard`); `remainder` counts those that are none.
+
+    Args:
+        named: What the model was given.
+        labels: `[rows, tokens - 1]`: each place foretells the token after it.
+    """
+    state = GradientState()
+    if world_size() == 1 or not state.end_of_dataloader or state.remainder <= 0:
+        return torch.ones_like(labels, dtype=torch.bool)
+    rows = torch.arange(len(labels), device=labels.device)[:, None].expand(labels.shape)
+    if len(labels) == 1 and "position_ids" in named:
+        # Rows that stand one after another, each with positions from 0.
+        rows = named["position_ids"].eq(0).cumsum(1)[:, 1:] - 1
+    own: int = state.remainder - rank() * state.active_dataloader.total_batch_size // world_size()
+    return rows < own
 
 
 class AnswerScores(TrainerCallback):

@@ -3,15 +3,17 @@
     python tests/benchmarks/real_input.py --base SmolLM2-135M-Instruct.Q4_1.gguf \
         --data finqa/train.json --out docs/results/real_input.json
 
-The base is loaded as NF4 and trained on a few dozen rows with `accelerate launch -m finqa_sft`; the
-adapter is then loaded by plain PEFT on the unquantised base, and answers questions that it was not
-trained on, greedily. The JSON holds the loss curve, the outputs, versions, machine and commit.
+The base is loaded as NF4 and trained on a few dozen rows with `accelerate launch -m finqa_sft`, and
+asked about pages that it is not trained on, before the training, half-way and after it. The adapter
+is then loaded by plain PEFT. The JSON holds the loss curve, scores, what was answered, versions,
+machine and commit; with `--report`, the run's own report is kept too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import commit, processor
+from peft import AutoPeftModelForCausalLM
 
 RECIPE = """\
 model:
@@ -28,6 +31,11 @@ data:
   sources:
     - reader: finqa
       files: train.json
+evaluation:
+  max_new_tokens: 48
+  sources:
+    - reader: finqa
+      files: asked.json
 formatter:
   name: program
   system: Answer with a program of steps op(a, b), such as subtract(5, 4), divide(#0, 4).
@@ -35,6 +43,9 @@ formatter:
 trainer:
   max_steps: {steps}
   per_device_train_batch_size: 2
+  per_device_eval_batch_size: 20
+  eval_strategy: steps
+  eval_steps: {half}
   learning_rate: 1e-3
   lr_scheduler_type: cosine
   warmup_steps: 4
@@ -54,6 +65,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=54)
     parser.add_argument("--max-length", type=int, default=320, help="tokens a row")
     parser.add_argument("--questions", type=int, default=20, help="held-out questions to answer")
+    parser.add_argument("--report", type=Path, help="where the run's report goes")
     arguments = parser.parse_args()
 
     rows = json.loads(arguments.data.read_text(encoding="utf-8"))
@@ -70,7 +82,10 @@ def main() -> None:
         (folder / "train.json").write_text(json.dumps(trained), encoding="utf-8")
         (folder / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
         recipe = RECIPE.format(
-            base=arguments.base.resolve(), steps=arguments.steps, max_length=arguments.max_length
+            base=arguments.base.resolve(),
+            steps=arguments.steps,
+            half=arguments.steps // 2,
+            max_length=arguments.max_length,
         )
         (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
         began = time.monotonic()
@@ -79,7 +94,13 @@ def main() -> None:
         subprocess.run([*launch, f"output.dir={folder / 'run'}"], check=True)
         seconds = time.monotonic() - began
         manifest = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))
-        outputs = answer(folder, max_length=arguments.max_length)
+        lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        log = [json.loads(line) for line in lines]
+        found = folder / "run" / "evaluation"
+        outputs = answers(found / "predictions.jsonl", asked)
+        AutoPeftModelForCausalLM.from_pretrained(folder / "run" / "adapter")
+        if arguments.report:
+            shutil.copy(found / "report.html", arguments.report)
 
     losses = manifest["result"]["losses"]
     first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
@@ -92,9 +113,10 @@ def main() -> None:
         "mean_loss_first_10": first,
         "mean_loss_last_10": last,
         "last_to_first": last / first,
+        "evaluations": [e for e in log if any(key.startswith("eval_") for key in e)],
+        "scores": manifest["scores"],
         "outputs": outputs,
-        "in_target_format": sum(output["program"] for output in outputs),
-        "execution_correct": sum(output["correct"] for output in outputs),
+        "in_target_format": sum(output["program"] is not None for output in outputs),
         "seconds": {"command": round(seconds, 1), **manifest["timings"]},
         "model": {k: v for k, v in manifest["model"].items() if k != "base"},
         "versions": manifest["versions"],
@@ -108,67 +130,14 @@ def main() -> None:
     print(f"{result['in_target_format']} of {len(outputs)} outputs are programs")
 
 
-def answer(folder: Path, *, max_length: int) -> list[dict[str, Any]]:
-    """Greedy answers of the trained adapter, loaded by plain PEFT."""
-    import torch
-    from peft import AutoPeftModelForCausalLM
-    from transformers import AutoTokenizer
-
-    from finqa_sft import programs
-    from finqa_sft.budget import fit_question
-    from finqa_sft.documents import Document
-    from finqa_sft.encoding import Encoder
-    from finqa_sft.errors import ProgramError
-    from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
-    from finqa_sft.readers.base import BadRow
-    from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
-
-    adapter = folder / "run" / "adapter"
-    model = AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=torch.float32)
-    model.eval()
-    tokenizer = AutoTokenizer.from_pretrained(adapter)
-    encoder = Encoder(tokenizer)
-    system = next(line for line in RECIPE.splitlines() if "system:" in line).split(": ", 1)[1]
-    formatter = ProgramFormatter(ProgramOptions(system=system))
-    outputs = []
-    for question in FinqaReader(FinqaOptions(files=folder / "asked.json")):
-        if isinstance(question, BadRow):
-            raise SystemExit(str(question))
-
-        def length(document: Document, question: Any = question) -> int:
-            prompt = formatter.prompt(question, document=document)
-            return encoder.length(prompt, formatter.completion(question))
-
-        shown = fit_question(question, length=length, max_length=max_length).document
-        ids = encoder.encode_prompt(formatter.prompt(question, document=shown))
-        with torch.no_grad():
-            generated = model.generate(
-                input_ids=torch.tensor([ids]),
-                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-                max_new_tokens=48,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-            )[0, len(ids) :]
-        text = tokenizer.decode(generated, skip_special_tokens=True)
-        prediction = formatter.parse(text)
-        computed: float | str | None = None
-        if prediction.program:
-            try:
-                program = programs.parse_program(prediction.program)
-                computed = programs.execute_program(program, question.document.tables[0].rows)
-            except ProgramError:
-                computed = None
-        outputs.append(
-            {
-                "id": question.id,
-                "output": text,
-                "gold": question.program,
-                "program": prediction.program is not None,
-                "stopped": tokenizer.eos_token_id in generated.tolist(),
-                "correct": computed is not None and computed == question.executed_answer,
-            }
-        )
-    return outputs
+def answers(path: Path, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was answered to each question, beside the gold program."""
+    gold = {row["id"]: row["qa"]["program"] for row in asked}
+    keys = ("id", "text", "program", "finished")
+    return [
+        {**{key: line[key] for key in keys}, "gold": gold[line["id"]]}
+        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    ]
 
 
 if __name__ == "__main__":

@@ -80,6 +80,8 @@ def write_report(path: Path, run: ReportedRun, *, against: ReportedRun | None = 
     Raises:
         OutputError: The file cannot be written.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OutputError(f"the report {path} would replace a pipe or device; name another file")
     html = report_html(run, against=against)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
