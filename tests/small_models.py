@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from finqa_sft.evaluation.decoding import Prompt
+from finqa_sft.generation.decoding import Prompt
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 2048,

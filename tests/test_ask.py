@@ -12,7 +12,7 @@ import pytest
 from bad_input import Shell, shell
 from evaluated import trained, wild
 
-from finqa_sft.evaluation.generation import Generator
+from finqa_sft.generation.generator import Generator
 
 __all__ = ["shell", "trained", "wild"]
 

@@ -17,11 +17,11 @@ from transformers import AttentionInterface, AutoTokenizer, GenerationConfig, Pr
 
 from finqa_sft.encoding import Encoder
 from finqa_sft.errors import HardwareError, ModelError
-from finqa_sft.evaluation.decoding import Completion, Decoding, Prompt
-from finqa_sft.evaluation.generation import Generator, stop_ids
-from finqa_sft.evaluation.sampling import OwnDraws
-from finqa_sft.evaluation.state import generating
-from finqa_sft.evaluation.stock_attention import stock_attention
+from finqa_sft.generation.decoding import Completion, Decoding, Prompt
+from finqa_sft.generation.generator import Generator, stop_ids
+from finqa_sft.generation.sampling import OwnDraws
+from finqa_sft.generation.state import generating
+from finqa_sft.generation.stock_attention import stock_attention
 from finqa_sft.models.lora import LoRAFactory
 from finqa_sft.models.options import LoRAFactoryOptions, LoraOptions
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from small_models import small_model, some_prompts
 from transformers import AutoTokenizer, PreTrainedModel
 
-from finqa_sft.evaluation.decoding import Decoding, Prompt
-from finqa_sft.evaluation.generation import Generator
-from finqa_sft.evaluation.prefixes import Row, grouped, shared_layout, take
+from finqa_sft.generation.decoding import Decoding, Prompt
+from finqa_sft.generation.generator import Generator
+from finqa_sft.generation.prefixes import Row, grouped, shared_layout, take
 
 NEW = 12
 TIE = 1e-4

@@ -169,14 +169,14 @@ AUTHORS = {
         "ProgramError": "FinqaSftError, ValueError",
         "TrainingError": "FinqaSftError, RuntimeError",
     },
-    "evaluation.decoding": {
+    "generation.decoding": {
         "Decoding": (
             "(*, max_new_tokens: int, samples: int = 1, temperature: float = 0.7, "
             "top_p: float = 0.95, seed: int = 0) -> None"
         ),
         "Prompt": "(ids: list[int], document: str) -> None",
     },
-    "evaluation.generation": {
+    "generation.generator": {
         "Generator": (
             "(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, *, "
             "stop_ids: Sequence[int], decoding: Decoding, batch_size: int, "

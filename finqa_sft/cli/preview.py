@@ -34,6 +34,7 @@ from finqa_sft.preparation.report import (
 from finqa_sft.recipe import Recipe
 from finqa_sft.signals import handled, interrupt
 from finqa_sft.wording import did_you_mean, visible
+from finqa_sft.writing import replace_text
 
 ROWS = 3
 PARTS_ON_SCREEN = 10
@@ -121,19 +122,8 @@ def _write(page: Path, text: str) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    # Where a link stands for the page, the link stays.
-    target = page.resolve()
-    partial = target.with_name(f"{target.name}.part")
     try:
-        if target.exists() and not target.is_file():
-            # A device or a pipe cannot be replaced.
-            page.write_text(text, encoding="utf-8")
-            return
-        try:
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_text(page, text)
     except OSError as error:
         raise OutputError(f"cannot write {page}: {error.strerror}") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +21,7 @@ from finqa_sft.plugins.records import MetricRecord, ReaderRecord
 from finqa_sft.recipe.overrides import apply_overrides
 from finqa_sft.recipe.problems import Problem, recipe_error
 from finqa_sft.recipe.resolved import Chosen
+from finqa_sft.writing import replace_text
 
 _METRIC_OPTIONS = "metric"
 
@@ -215,14 +215,9 @@ def _write(target: Path, evaluation: Evaluation) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    partial = target.with_name(f"{target.name}.new")
     lines = [json.dumps(_row(one), ensure_ascii=False) + "\n" for one in evaluation.scored]
     try:
-        try:
-            partial.write_text("".join(lines), encoding="utf-8")
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_text(target, "".join(lines))
     except OSError as error:
         raise OutputError(
             f"cannot write {target}: {error.strerror}; name a file in a folder that can be written"

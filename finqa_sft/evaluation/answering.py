@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from finqa_sft.documents import Question
 from finqa_sft.encoding import Encoder
 from finqa_sft.evaluation.asking import Asked, Asker
-from finqa_sft.evaluation.decoding import Completion, Decoding, Prompt
 from finqa_sft.evaluation.predictions import Predicted
 from finqa_sft.evaluation.voting import vote
 from finqa_sft.formatters.base import Formatter, Prediction
 from finqa_sft.formatters.linearize import document_text
+from finqa_sft.generation.decoding import Completion, Decoding, Prompt
 from finqa_sft.preparation.splits import drawn_order
 from finqa_sft.recipe import Recipe
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from finqa_sft.evaluation.generation import Generator
+    from finqa_sft.generation.generator import Generator
 
 LEAST_NEW_TOKENS = 64
 """An answer may have as many tokens, however short those are that were taught."""
@@ -121,9 +121,9 @@ def answerer(
         formatter: The recipe's formatter.
         longest_answer: Tokens of the longest answer that was taught.
     """
-    from finqa_sft.evaluation.generation import Generator, stop_ids
-    from finqa_sft.evaluation.reach import reach
-    from finqa_sft.evaluation.state import unwrapped
+    from finqa_sft.generation.generator import Generator, stop_ids
+    from finqa_sft.generation.reach import reach
+    from finqa_sft.generation.state import unwrapped
 
     decoding = decoding_of(recipe, longest_answer=longest_answer)
     size = recipe.evaluation.batch_size or recipe.trainer.get("per_device_eval_batch_size")

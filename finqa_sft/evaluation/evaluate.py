@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +12,6 @@ from typing import Any
 from finqa_sft import __version__
 from finqa_sft.documents import Question
 from finqa_sft.evaluation.answering import Answerer, share
-from finqa_sft.evaluation.decoding import Decoding
 from finqa_sft.evaluation.folder import EvaluationFolder
 from finqa_sft.evaluation.predictions import Predicted, read_predictions
 from finqa_sft.evaluation.processes import gathered
@@ -22,10 +20,12 @@ from finqa_sft.evaluation.scoring import Evaluation, score_predictions
 from finqa_sft.evaluation.store import PredictionStore, digest_of_questions, digest_of_weights
 from finqa_sft.evaluation.summary import summary
 from finqa_sft.evaluation.trained import fixed_values
+from finqa_sft.generation.decoding import Decoding
 from finqa_sft.metrics.base import Metric
 from finqa_sft.plugins.records import MetricRecord
 from finqa_sft.ranks import is_main, rank, world_size
 from finqa_sft.recipe import Chosen, Recipe
+from finqa_sft.writing import replace_text
 
 SAYS_EVERY = 10.0
 """Seconds between two lines on how far the work is."""
@@ -174,9 +174,7 @@ def write_results(
     """
     scores = summary(evaluation)
     folder.path.mkdir(parents=True, exist_ok=True)
-    partial = folder.scores.with_suffix(".json.part")
-    partial.write_text(json.dumps(scores, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder.scores)
+    replace_text(folder.scores, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
     run = ReportedRun(title=title, evaluation=evaluation, log=log, facts=facts)
     write_report(folder.report, run, against=against)
     return scores

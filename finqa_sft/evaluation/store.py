@@ -19,6 +19,7 @@ from finqa_sft.errors import OutputError
 from finqa_sft.evaluation.predictions import Predicted, prediction_line, prediction_of_line
 from finqa_sft.formatters.linearize import document_text
 from finqa_sft.ranks import is_main, rank
+from finqa_sft.writing import replace_text
 
 _ENDS = 2**20
 """Bytes at each end of a file of weights that tell it from another one of its size."""
@@ -78,7 +79,7 @@ class PredictionStore:
             ) from error
         try:
             done = self._done(overwrite=overwrite)
-            _replace(self.about_path, json.dumps(self._about, indent=2) + "\n")
+            replace_text(self.about_path, json.dumps(self._about, indent=2) + "\n")
             yield done
         finally:
             if os.name == "posix":
@@ -145,17 +146,7 @@ class PredictionStore:
 def write_predictions(path: Path, predictions: Iterable[Predicted]) -> None:
     """Write a file of predictions in one step, so that it is never half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, "".join(prediction_line(predicted) + "\n" for predicted in predictions))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file in one step."""
-    partial = path.with_name(f"{path.name}.new")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_text(path, "".join(prediction_line(predicted) + "\n" for predicted in predictions))
 
 
 def _whole_lines(path: Path) -> Iterator[Predicted]:

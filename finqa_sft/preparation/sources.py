@@ -103,7 +103,7 @@ def _read(recipe: Recipe, source: Source, number: int, counts: Counts) -> list[Q
     if unanswered:
         raise DataError(
             f"{place(unanswered)} has no answer, so nothing could be learnt from it or compared "
-            "with it; name the column of the answers, or ask such questions with `finqa-sft predict`"
+            "with it; name the column of the answers; `finqa-sft predict` asks such questions"
         )
     if not found:
         cause = f"all {len(bad)} rows are bad, first {bad[0]}" if bad else "it has no rows"

@@ -45,10 +45,18 @@ def sft_fields(recipe: Recipe, *, factory: ModelFactory, evaluates: bool) -> dic
     """
     require_sensible(recipe.trainer, evaluates=evaluates)
     for callback in recipe.callbacks:
-        if callback.record.name == "early_stopping" and not recipe.trainer.get(BEST):
+        if callback.record.name != "early_stopping":
+            continue
+        if not recipe.trainer.get(BEST):
             raise RecipeError(
                 f"the callback {callback.name} has no figure to go by; set trainer.{BEST}, as "
                 "eval_finqa/execution or eval_nll"
+            )
+        strategy = recipe.trainer.get("eval_strategy", "epoch")
+        if not evaluates or strategy == "no":
+            raise RecipeError(
+                f"the callback {callback.name} goes by evaluations, and this run has none; hold "
+                "documents out with data.split.held_out, or leave trainer.eval_strategy out"
             )
     trainer = {k: v for k, v in recipe.trainer.items() if k != "resume_from_checkpoint"}
     return {

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from finqa_sft.errors import OutputError
 from finqa_sft.evaluation.folder import EvaluationFolder
 from finqa_sft.ranks import is_main
+from finqa_sft.writing import replace_text
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -210,12 +211,7 @@ class RunFolder:
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace the manifest in one step, so that it is never half written."""
         text = json.dumps(finite(manifest), indent=2, ensure_ascii=False, default=str)
-        partial = self.manifest.with_suffix(".json.part")
-        try:
-            partial.write_text(text + "\n", encoding="utf-8")
-            os.replace(partial, self.manifest)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_text(self.manifest, text + "\n")
 
 
 def is_complete(checkpoint: Path) -> bool:

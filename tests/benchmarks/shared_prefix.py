@@ -46,7 +46,7 @@ def main() -> None:
 
     import torch
 
-    from finqa_sft.evaluation.decoding import Decoding
+    from finqa_sft.generation.decoding import Decoding
     from finqa_sft.models.lora import LoRAFactory
     from finqa_sft.models.options import LoRAFactoryOptions
 
@@ -134,8 +134,8 @@ def main() -> None:
 def asked(file: Path, tokenizer: Any, *, documents: int) -> list[Any]:
     """The prompts of all questions of some documents."""
     from finqa_sft.encoding import Encoder
-    from finqa_sft.evaluation.decoding import Prompt
     from finqa_sft.formatters.answer import AnswerFormatter
+    from finqa_sft.generation.decoding import Prompt
     from finqa_sft.readers.base import BadRow
     from finqa_sft.readers.tatqa import TatqaOptions, TatqaReader
 
@@ -156,7 +156,7 @@ def asked(file: Path, tokenizer: Any, *, documents: int) -> list[Any]:
 
 def recording(*arguments: Any, **named: Any) -> Any:
     """A generator that keeps the tokens of its last run, by prompt, beside their text."""
-    from finqa_sft.evaluation.generation import Generator
+    from finqa_sft.generation.generator import Generator
 
     class Recording(Generator):
         def __init__(self, *arguments: Any, **named: Any) -> None:

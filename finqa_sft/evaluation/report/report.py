@@ -7,7 +7,6 @@ Content-Security-Policy admits no script but its own.
 from __future__ import annotations
 
 import hashlib
-import os
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from finqa_sft.evaluation.report.texts import clipped, visible
 from finqa_sft.evaluation.scoring import Evaluation
 from finqa_sft.evaluation.summary import summary
 from finqa_sft.wording import one_line
+from finqa_sft.writing import replace_text
 
 # A report of up to 1,000 questions stays under 5 MB; a larger one grows with its questions.
 _QUESTIONS = 1_000
@@ -83,15 +83,9 @@ def write_report(path: Path, run: ReportedRun, *, against: ReportedRun | None = 
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OutputError(f"the report {path} would replace a pipe or device; name another file")
     html = report_html(run, against=against)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(html, encoding="utf-8", newline="\n")
-            os.replace(partial, path)
-        finally:
-            # Still there where the report is not.
-            partial.unlink(missing_ok=True)
+        replace_text(path, html)
     except OSError as error:
         raise OutputError(
             f"the report {path} cannot be written: {one_line(error)}; name another file"

@@ -15,11 +15,11 @@ from transformers import GenerationConfig
 from transformers.cache_utils import DynamicCache
 
 from finqa_sft.errors import HardwareError, ModelError
-from finqa_sft.evaluation.decoding import Completion, Decoding, Prompt
-from finqa_sft.evaluation.prefixes import Row, grouped, shared_layout, take
-from finqa_sft.evaluation.reach import reach, why_apart
-from finqa_sft.evaluation.sampling import OwnDraws, own_numbers
-from finqa_sft.evaluation.state import generating, unwrapped
+from finqa_sft.generation.decoding import Completion, Decoding, Prompt
+from finqa_sft.generation.prefixes import Row, grouped, shared_layout, take
+from finqa_sft.generation.reach import reach, why_apart
+from finqa_sft.generation.sampling import OwnDraws, own_numbers
+from finqa_sft.generation.state import generating, unwrapped
 
 if TYPE_CHECKING:
     from peft import PeftModel

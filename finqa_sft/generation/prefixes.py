@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finqa_sft.evaluation.decoding import Prompt
+from finqa_sft.generation.decoding import Prompt
 
 LOOKED_AHEAD = 64
 """Groups among which those are sought that fill up a batch; farther ones are much shorter."""

@@ -1,0 +1,1 @@
+"""Generation: completions of many prompts by a model at hand, trained or in training."""
