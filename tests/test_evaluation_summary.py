@@ -134,7 +134,7 @@ def test_questions_are_grouped_by_what_they_ask_and_empty_groups_are_left_out() 
         ["none", "million", "percent"],
     ]
     span = numbers["breakdowns"]["says"]["answer type"]["span"]
-    assert span == {"value": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+    assert span == {"value": 1.0, "low": pytest.approx(0.025), "high": 1.0, "n": 1}
 
 
 def test_the_tables_show_percentages_and_leave_out_what_did_not_occur() -> None:
@@ -144,7 +144,7 @@ def test_the_tables_show_percentages_and_leave_out_what_did_not_occur() -> None:
     assert rows == [
         ("metric", "figure", "value", "95% interval", "n", "of predictions", "n"),
         ("says", "share", "50.00", "0.00 to 100.00", "2", "100.00", "1"),
-        ("says", "rest", "0.00", "0.00 to 0.00", "2", "0.00", "1"),
+        ("says", "rest", "0.00", "0.00 to 84.19", "2", "0.00", "1"),
     ]
     assert list(breakdown_rows(numbers))[:2] == [
         ("says share by", "", "value", "95% interval", "n"),
@@ -195,7 +195,7 @@ def test_questions_that_fall_together_make_the_interval_wider() -> None:
 @given(data=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 5)), min_size=1, max_size=40))
 def test_an_interval_lies_among_the_means_of_the_documents(data: list[tuple[float, int]]) -> None:
     values, documents = [value for value, _ in data], [str(number) for _, number in data]
-    found = estimate(values, documents)
+    found = estimate(values, documents, is_share=False)
     means = [
         np.mean([v for v, d in zip(values, documents, strict=True) if d == document])
         for document in set(documents)
@@ -204,7 +204,17 @@ def test_an_interval_lies_among_the_means_of_the_documents(data: list[tuple[floa
     assert min(means) - tiny <= found.low <= found.high <= max(means) + tiny
     assert found.value == pytest.approx(float(np.mean(values)))
     assert found.n == len(values)
-    assert estimate(values, documents) == found
+    assert estimate(values, documents, is_share=False) == found
+
+
+@pytest.mark.parametrize(("documents", "bound"), [(1, 0.975), (4, 0.6024), (20, 0.1684)])
+def test_nothing_right_is_no_proof_that_nothing_ever_is(documents: int, bound: float) -> None:
+    names = [str(n // 2) for n in range(2 * documents)]
+    none, every = (estimate([value] * len(names), names) for value in (0.0, 1.0))
+    assert (none.low, none.high) == (0.0, pytest.approx(bound, abs=1e-4))
+    assert (every.low, every.high) == (pytest.approx(1 - bound, abs=1e-4), 1.0)
+    same = estimate([0.0] * len(names), names, is_share=False)
+    assert (same.low, same.high) == (0.0, 0.0)
 
 
 def test_many_documents_are_drawn_a_stretch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

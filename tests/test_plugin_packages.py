@@ -388,6 +388,22 @@ def test_two_packages_with_one_entry_point_name_are_both_loaded(
     assert {"ledger-notes:notes", "ledger-totals:total"} <= names
 
 
+def test_a_metric_of_a_package_scores_predictions_and_runs(
+    crowd: Environment, tmp_path: Path
+) -> None:
+    gold = "question,context,answer,id\nWhat?,Sales rose.,Sales,a\nWhy?,Sales rose.,No idea,b\n"
+    (tmp_path / "gold.csv").write_text(gold, encoding="utf-8")
+    (tmp_path / "said.jsonl").write_text('{"id": "a", "answer": "Sales"}\n', encoding="utf-8")
+    words = ("--gold", "gold.csv", "--predictions", "said.jsonl", "--metric", "total", "--json")
+    said = crowd.run("score", *words, cwd=tmp_path)
+    found = json.loads(said.out)["metrics"]["total"]["equal"]
+    assert (found["value"], found["n"], found["of_predictions"]) == (0.5, 2, 1.0)
+    named = "evaluation.metrics=[{name: total}]"
+    best = "trainer.metric_for_best_model=eval_total/equl"
+    said = crowd.run("check", recipe(tmp_path, formatter="program"), named, best, cwd=tmp_path)
+    assert "no answer is scored by 'eval_total/equl'; did you mean 'eval_total/equal'?" in said.err
+
+
 def test_a_package_that_is_not_installed_is_named(crowd: Environment, tmp_path: Path) -> None:
     said = crowd.run("check", recipe(tmp_path, formatter="ledgerbook:terse"), cwd=tmp_path)
     assert said.err == (

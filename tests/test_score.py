@@ -75,7 +75,7 @@ def test_the_table_says_what_was_scored_and_what_was_not(files: Shell) -> None:
         "in percent, over all gold questions; intervals: 95% bootstrap over documents, 1,000 "
         "resamples, seed 0",
         "answer correct by value 95% interval n",
-        "scale million 100.00 100.00 to 100.00 1",
+        "scale million 100.00 2.50 to 100.00 1",
         "questions 3",
         "without a prediction 1",
         "predictions without a question 1",

@@ -45,6 +45,11 @@ class Answerer:
         self._asker = asker
         self._generator = generator
 
+    @property
+    def at_once(self) -> int:
+        """How many questions are answered at a time."""
+        return max(1, self._generator.batch_size // self.decoding.samples)
+
     def answer(
         self, questions: Sequence[Question], *, done: Collection[str] = ()
     ) -> Iterator[Predicted]:

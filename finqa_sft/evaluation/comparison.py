@@ -82,5 +82,6 @@ def _differences(
             found.setdefault(metric, {})[name] = estimate(
                 [a.scores[metric].figures[name] - b.scores[metric].figures[name] for a, b in both],
                 documents,
+                is_share=False,
             )
     return found

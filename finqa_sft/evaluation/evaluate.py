@@ -143,8 +143,10 @@ def _answer(
                 now = time.monotonic()
                 if say and now - said > SAYS_EVERY and len(mine) < left:
                     said = now
-                    seconds = (now - began) / len(mine) * (left - len(mine))
-                    say(f"{len(mine)} of {left} questions answered, {seconds:.0f} s left")
+                    # This is the first of a batch, whose others are answered too.
+                    ready = min(len(mine) + answerer.at_once - 1, left)
+                    seconds = (now - began) / ready * (left - ready)
+                    say(f"{ready} of {left} questions answered, {seconds:.0f} s left")
     except KeyboardInterrupt as interruption:
         raise type(interruption)(
             f"{len(done) + len(mine)} of {len(questions)} questions are answered and kept; "

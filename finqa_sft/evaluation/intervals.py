@@ -28,7 +28,7 @@ class Estimate:
     Attributes:
         value: The mean.
         low: Lower end of the interval.
-        high: Upper end; equal to the value, as is the lower one, where all is one document.
+        high: Upper end. Of one document, both are equal to the value unless that is 0 or 1.
         n: How many values the mean is of.
     """
 
@@ -38,14 +38,20 @@ class Estimate:
     n: int
 
 
-def estimate(values: Sequence[float], documents: Sequence[str]) -> Estimate:
+def estimate(
+    values: Sequence[float], documents: Sequence[str], *, is_share: bool = True
+) -> Estimate:
     """The mean of some values, and between what bounds it lies.
 
-    The same values always give the same interval.
+    The same values always give the same interval. Where all values are 0, or all are 1, every draw
+    gives the same; the other bound is then the share of which so many documents would show no
+    trace in one of 40 cases (C. J. Clopper and E. S. Pearson, Biometrika 26, 1934): of 20 documents
+    without a right answer, 0 to 16.8%.
 
     Args:
         values: One a question, at least one.
         documents: The document of each.
+        is_share: Whether the mean is a share, from 0 to 1; else it may be any number.
     """
     numbers = np.asarray(values, dtype=np.float64)
     index: dict[str, int] = {}
@@ -61,4 +67,9 @@ def estimate(values: Sequence[float], documents: Sequence[str]) -> Estimate:
         part[:] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, (tail, 1 - tail))
+    unseen = tail ** (1 / len(index))
+    if is_share and not numbers.any():
+        high = 1 - unseen
+    elif is_share and (numbers == 1).all():
+        low = unseen
     return Estimate(float(numbers.mean()), float(low), float(high), len(numbers))
