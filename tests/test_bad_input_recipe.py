@@ -202,7 +202,7 @@ OVERRIDES = {
     "plugins=[gone.py]": "plugins.0  no such file: gone.py",
     "lora_r=8": "lora_r  unknown key; wrong place? there is model.lora.r",
     "epochs=3": "epochs  unknown key; here it is trainer.num_train_epochs",
-    "callbacks=[{name: stop}]": "callbacks.0.name  no callback 'stop'; none is installed",
+    "callbacks=[{name: stop}]": "callbacks.0.name  no callback 'stop'; there are early_stopping",
     "collator.name=paded": "collator.name  no collator 'paded'; there are flattened, padded; did "
     "you mean padded?",
     "formatter.name=answers": "formatter.name  no formatter 'answers'; there are answer, program, "
