@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from finqa_sft.collators import flattened
+from finqa_sft.collators import flattened, shared_context
 from finqa_sft.collators.padded import SFT_ARGS, PaddedCollator, PaddedOptions
 from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
 from finqa_sft.formatters.program import ProgramFormatter, ProgramOptions
@@ -127,6 +127,14 @@ def _flattened(
     return flattened.FlattenedCollator()
 
 
+def _shared_context(
+    options: shared_context.SharedContextOptions, tokenizer: PreTrainedTokenizerBase
+) -> shared_context.SharedContextCollator:
+    return shared_context.SharedContextCollator(
+        tokens_per_batch=options.tokens_per_batch, attention=options.attention
+    )
+
+
 @hookimpl
 def finqa_sft_collators() -> list[CollatorRecord]:
     """How rows become batches."""
@@ -143,6 +151,14 @@ def finqa_sft_collators() -> list[CollatorRecord]:
             config=PaddedOptions,
             build=_padded,
             sft_args=SFT_ARGS,
+        ),
+        CollatorRecord(
+            name="shared_context",
+            summary="a document once for all its questions, many documents a row",
+            config=shared_context.SharedContextOptions,
+            build=_shared_context,
+            sft_args=shared_context.SFT_ARGS,
+            attn_implementation=shared_context.ATTENTION,
         ),
     ]
 

@@ -21,7 +21,7 @@ from finqa_sft.generation.decoding import Completion, Decoding, Prompt
 from finqa_sft.generation.generator import Generator, stop_ids
 from finqa_sft.generation.sampling import OwnDraws
 from finqa_sft.generation.state import generating
-from finqa_sft.generation.stock_attention import stock_attention
+from finqa_sft.attention.stock import stock_attention
 from finqa_sft.models.lora import LoRAFactory
 from finqa_sft.models.options import LoRAFactoryOptions, LoraOptions
 

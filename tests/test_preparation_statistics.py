@@ -17,7 +17,7 @@ from finqa_sft.documents import Document, Question
 from finqa_sft.encoding import IGNORED, EncodedRow, Encoder
 from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
 from finqa_sft.preparation.counts import EVIDENCE_CUT, TOO_LONG
-from finqa_sft.preparation.sharing import tokens_as_trees
+from finqa_sft.collators.trees import tokens_as_trees
 
 pytest_plugins = ["bad_input"]
 

@@ -24,7 +24,7 @@ from finqa_sft.errors import ModelError
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 SFT_ARGS: dict[str, Any] = {
     **PADDED_SFT_ARGS,
@@ -52,9 +52,13 @@ class FlattenedCollator:
         """The rows as they are."""
         return dataset
 
-    def check_model(self, model: PreTrainedModel) -> None:
+    def check_config(self, config: PreTrainedConfig, dataset: Dataset) -> None:
+        """A config does not tell: attention implementations and kernels matter too."""
+
+    def check_model(self, model: PreTrainedModel, dataset: Dataset) -> dict[str, Any]:
         """Refuse a model whose flattened sequences see each other, see `require_isolation`."""
         require_isolation(model)
+        return {}
 
     def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, Any]:
         """Make one batch.

@@ -13,7 +13,7 @@ from finqa_sft.options import Options
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 SFT_ARGS: dict[str, Any] = {
     "max_length": None,
@@ -54,8 +54,12 @@ class PaddedCollator:
         """The rows as they are."""
         return dataset
 
-    def check_model(self, model: PreTrainedModel) -> None:
+    def check_config(self, config: PreTrainedConfig, dataset: Dataset) -> None:
         """Every causal language model takes padded rows."""
+
+    def check_model(self, model: PreTrainedModel, dataset: Dataset) -> dict[str, Any]:
+        """Every causal language model takes padded rows."""
+        return {}
 
     def __call__(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]:
         """Make one batch.

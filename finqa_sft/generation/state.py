@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig
 
-from finqa_sft.generation.stock_attention import stock_attention
+from finqa_sft.attention.stock import stock_attention
 from finqa_sft.models.quiet import import_bitsandbytes
 
 if TYPE_CHECKING:

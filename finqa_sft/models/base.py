@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -27,6 +27,10 @@ class ModelFactory(Protocol):
 
     def sft_args(self) -> dict[str, Any]:
         """`SFTConfig` fields that follow from the device at hand (precision, `use_cpu`)."""
+        ...
+
+    def load_config(self) -> PreTrainedConfig:
+        """The base's config; no weights are read."""
         ...
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:

@@ -27,7 +27,7 @@ from finqa_sft.wording import one_line
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -140,6 +140,10 @@ class BuiltinFactory(ABC):
     def sft_args(self) -> dict[str, Any]:
         """`SFTConfig` fields that follow from the device: precision, `use_cpu`."""
         return precision_args(self.device, self.compute_dtype)
+
+    def load_config(self) -> PreTrainedConfig:
+        """The base's config; no weights are read."""
+        return self.base.config
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The base's tokenizer, able to pad; with a chat template where there is one.

@@ -203,7 +203,7 @@ def _library_errors(folder: Path, workers: Workers) -> Iterator[None]:
     Raises:
         DataError: The cache folder cannot be written, or what is there cannot be read.
     """
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
     from datasets.exceptions import DatasetGenerationError
     from datasets.utils import (
         are_progress_bars_disabled,

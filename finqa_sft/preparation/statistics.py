@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from finqa_sft.collators.trees import tokens_as_trees
 from finqa_sft.documents import Question
 from finqa_sft.encoding import Encoder
 from finqa_sft.formatters.base import Formatter
 from finqa_sft.preparation.parts import Part, PreparedData
-from finqa_sft.preparation.sharing import tokens_as_trees
 
 WHOLE, CUT = "kept, document whole", "kept, document cut"
 

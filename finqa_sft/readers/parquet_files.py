@@ -17,8 +17,8 @@ def parquet_rows(path: Path, *, wanted: Collection[str]) -> tuple[list[str], Ite
     Raises:
         DataError: The file is missing, empty or no Parquet file; or, from the rows, damaged.
     """
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow
+    import pyarrow.parquet
 
     check_file(path)
 

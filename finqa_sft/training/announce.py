@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,11 @@ from finqa_sft.training.folder import RunFolder
 if TYPE_CHECKING:
     from transformers import TrainerState
     from trl.trainer.sft_config import SFTConfig
+
+    from finqa_sft.training.layout import Layout
+
+WORTH_IT = 1.15
+"""Below this many times fewer tokens, rows without padding do as well as shared context."""
 
 PREVIEWED_ROWS = 2
 PREVIEWED_CHARACTERS = 700
@@ -162,6 +167,33 @@ def batches(console: Console, b: Batches) -> None:
         f"process{'es' if b.processes != 1 else ''} = {b.rows_a_step} rows a step; "
         f"{b.steps_an_epoch} steps an epoch, {b.steps} in all",
     )
+
+
+def layout(console: Console, of: Layout) -> None:
+    """Say what an optimizer step learns from, and what sharing documents saves."""
+    _line(
+        console,
+        "a step",
+        f"{of.questions_a_step:.1f} questions with {of.supervised_a_step:.0f} supervised tokens in "
+        "the mean",
+    )
+    if of.tokens == of.tokens_apart:
+        return
+    _line(
+        console,
+        "an epoch",
+        f"{of.tokens} tokens, {of.token_ratio:.2f} times fewer than the {of.tokens_apart} of one "
+        "row a question",
+    )
+    if of.token_ratio < WORTH_IT:
+        _line(console, "", "the collator flattened is as good for questions with little in common")
+
+
+def checked(console: Console, measured: Mapping[str, Any]) -> None:
+    """Say what the collator's check of the model found."""
+    if measured:
+        facts = (f"{name.replace('_', ' ')} {value}" for name, value in measured.items())
+        _line(console, "collator checked", ", ".join(facts))
 
 
 def model(console: Console, described: dict[str, Any]) -> None:

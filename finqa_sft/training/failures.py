@@ -88,7 +88,8 @@ def explained(folder: RunFolder) -> Iterator[None]:
             raise TrainingError(
                 f"memory ran out ({_first_line(error)}): {folder.kept()}. Set "
                 "trainer.gradient_checkpointing, lower formatter.max_length, or lower "
-                "trainer.per_device_train_batch_size and raise "
+                "trainer.per_device_train_batch_size (collator.tokens_per_batch, where the "
+                "collator is shared_context) and raise "
                 f"trainer.gradient_accumulation_steps as much; then {folder.way_on()}"
             ) from error
         raise

@@ -26,6 +26,7 @@ from finqa_sft.recipe.recorded import recipe_record
 from finqa_sft.signals import signal_of
 from finqa_sft.training.announce import Batches
 from finqa_sft.training.folder import RunFolder
+from finqa_sft.training.layout import Layout
 from finqa_sft.training.templating import render
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class RunRecord:
         *,
         data: PreparedData,
         batches: Batches,
+        layout: Layout,
         folder: RunFolder,
         result: Path,
     ) -> None:
@@ -101,6 +103,7 @@ class RunRecord:
         self.interrupted: Signals | None = None
         self._folder = folder
         self._result = result
+        self._began = False
         self._log: list[dict[str, Any]] = []
         described = factory.describe()
         self._manifest: dict[str, Any] = {
@@ -119,6 +122,7 @@ class RunRecord:
             "data": data_record(data),
             "identity": identity(recipe, data),
             "batches": batches.record(),
+            "layout": layout.record(),
             "git": git_state(recipe.path.parent),
             "hardware": {
                 "device": described["device"],
@@ -129,16 +133,27 @@ class RunRecord:
             },
         }
 
-    @contextmanager
-    def kept(self, trainer: SFTTrainer) -> Iterator[None]:
-        """Write the record at the start and at the end, and the model card after a good end."""
+    def begin(self, trainer: SFTTrainer, measured: dict[str, Any]) -> None:
+        """Write the record for the first time, in place of an earlier run's.
+
+        Args:
+            trainer: At the beginning of its training.
+            measured: What the collator's check found.
+        """
         manifest = self._manifest
         manifest["seed"] = trainer.args.seed
         manifest["trainer_arguments"] = trainer.args.to_dict()  # type: ignore[no-untyped-call]
         manifest["distributed"] = str(trainer.accelerator.distributed_type.value)
-        began = time.monotonic()
+        manifest["layout"]["check"] = measured
+        self._began = True
         if is_main():
             self._folder.write_manifest(manifest)
+
+    @contextmanager
+    def kept(self, trainer: SFTTrainer) -> Iterator[None]:
+        """Write the record at the end if it has begun, and the model card after a good end."""
+        manifest = self._manifest
+        began = time.monotonic()
         status = "failed"
         try:
             yield
@@ -151,7 +166,7 @@ class RunRecord:
             steps = trainer.state.global_step
             manifest |= ended(status, result=self._result, steps=steps, log=log)
             manifest["timings"] = {"training_s": round(time.monotonic() - began, 3)}
-            if is_main():
+            if self._began and is_main():
                 self._folder.write_manifest(manifest)
         if is_main():
             write_cards(manifest, log=log, folder=self._folder, result=self._result)

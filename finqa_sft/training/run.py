@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
+from typing import Any
 
 from rich.console import Console
 
@@ -77,6 +78,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         )
         from finqa_sft.training.final import evaluate_result
         from finqa_sft.training.finished import finish, is_finished
+        from finqa_sft.training.layout import Beginning, Layout
         from finqa_sft.training.record import RunRecord, identity
         from finqa_sft.training.scores import AnswerScores
 
@@ -97,9 +99,12 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         collator = parts.build(recipe.collator, tokenizer)
         train_dataset = collator.arrange(data.training.rows)
         eval_dataset = collator.arrange(data.held_out.rows) if evaluates else None
-        require_batches(args, training=len(train_dataset), held_out=len(data.held_out.questions))
+        arranged = [dataset for dataset in (train_dataset, eval_dataset) if dataset is not None]
+        require_batches(args, training=len(train_dataset), held_out=len(arranged[-1]))
         batches = announce.Batches.of(args, rows=len(train_dataset))
+        layout = Layout.of(data.training, train_dataset, batches)
         announce.batches(console, batches)
+        announce.layout(console, layout)
 
         if checkpoint and is_finished(checkpoint, steps=batches.steps):
             # No model is needed to copy one.
@@ -116,11 +121,12 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             )
             return Outcome(folder.path, batches.steps)
 
+        for dataset in arranged:
+            collator.check_config(factory.load_config(), dataset)
         model = factory.load_model(args)
         announce.model(console, factory.describe())
         if attention := recipe.collator.record.attn_implementation:
             model.set_attn_implementation(attention)
-        collator.check_model(model)
         interruption, progress = Interruption(console), ProgressReport(console)
         callbacks = [parts.build(callback, folder.path) for callback in recipe.callbacks]
         metrics = built_metrics(recipe.metrics)
@@ -133,7 +139,22 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             is_stopping=lambda: interruption.pending,
             say=console.print,
         )
-        watchers = [scores, interruption, progress, FiniteValues(), MetricsFile(folder.metrics)]
+
+        def begin(measured: dict[str, Any]) -> None:
+            announce.checked(console, measured)
+            if not folder.holds(checkpoint):
+                folder.clear()
+            record.begin(trainer, measured)
+
+        beginning = Beginning(lambda model: collator.check_model(model, train_dataset), begin)
+        watchers = [
+            beginning,
+            scores,
+            interruption,
+            progress,
+            FiniteValues(),
+            MetricsFile(folder.metrics),
+        ]
         with trainer_section_blamed():
             trainer = SFTTrainer(
                 model=model,
@@ -155,10 +176,15 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
 
         result = folder.result(model)
         record = RunRecord(
-            recipe, plugins, factory, data=data, batches=batches, folder=folder, result=result
+            recipe,
+            plugins,
+            factory,
+            data=data,
+            batches=batches,
+            layout=layout,
+            folder=folder,
+            result=result,
         )
-        if not folder.holds(checkpoint):
-            folder.clear()
         with (
             explained(folder),
             record.kept(trainer),

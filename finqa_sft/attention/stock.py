@@ -1,4 +1,4 @@
-"""Generation under an attention of transformers, whatever a model is trained with."""
+"""An attention of transformers for padded batches and caches, whatever a model is trained with."""
 
 from __future__ import annotations
 
