@@ -179,10 +179,10 @@ SAYS_NOTHING = "says nothing to its question"
         ("\n  \n", "p.json: only white space; was it written to its end?"),
         ("[]", f"p.json: no predictions in it; expected {FORMATS}"),
         ("{}", "p.json: line 1: 'id': missing; expected the id of the question"),
-        ("5", f"p.json: a number at the top level; expected {FORMATS}"),
+        ("5", f"p.json: begins with '5', so it is no JSON object or list; expected {FORMATS}"),
         (
             "id,answer\na,5\n",
-            "p.json:1:1: not JSON: expecting value; mend it there",
+            f"p.json: begins with 'id,answer', so it is no JSON object or list; expected {FORMATS}",
         ),
         (
             '{"id": "a", "answer": "5"}\n{"id": "b", "ans',

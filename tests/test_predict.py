@@ -186,6 +186,8 @@ def test_questions_come_from_a_file_in_any_known_layout(
     ("words", "said"),
     [
         (["gone.yaml"], "gone.yaml"),
+        (["rum"], "rum: neither the folder of a run nor a recipe; did you mean 'run'?"),
+        (["What was revenue?"], "'What was revenue?' stands where RUN comes, the folder of a run"),
         (["run", "--data", "gone.json"], "gone.json: no such file"),
         (["run", "--data", "empty.json"], "empty.json"),
         (["run", "--data", "other.json"], "in no known data set"),
@@ -406,6 +408,16 @@ def test_a_run_in_another_folder_is_asked_with_its_own_recipe(
     assert (tmp_path / "far" / "there.jsonl").read_text() == (
         run_folder.folder / "here.jsonl"
     ).read_text()
+
+
+def test_a_line_can_be_put_beside_its_question(run_folder: Shell) -> None:
+    run_folder.write(
+        "own.csv", "frage,context\nWhat were net sales?,They were $ 5.1 million.\n"
+    )
+    words = ("--data", "own.csv", "--option", "question=frage", "--option", "answer=null")
+    done(run_folder, "run", *words, "--out", "p.jsonl")
+    line = json.loads((run_folder.folder / "p.jsonl").read_text())
+    assert (line["question"], line["source"]) == ("What were net sales?", "own.csv row 1")
 
 
 def test_a_plugin_file_that_is_gone_is_named(shell: Shell, wild: Path, trained: Path) -> None:

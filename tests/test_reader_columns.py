@@ -332,7 +332,8 @@ def test_a_column_that_is_not_there_is_named_with_its_nearest_neighbour(tmp_path
     )
     assert refusal(path, question="questions") == (
         "a.csv: no column 'answer'; there are 'questions', 'context', 'label'; set 'answer' to "
-        "the column to use, or to null where the answers are not known"
+        "the column to use, or to null where the answers are not known "
+        "(answer: null; --option answer=null)"
     )
     assert refusal(path, question="questions", answer="label", program="contxt") == (
         "a.csv: no column 'contxt'; there are 'questions', 'context', 'label'; did you mean "

@@ -144,9 +144,9 @@ def test_the_loss_a_token_is_the_mean_over_all_tokens_however_they_are_batched(
     assert found[4][-1] == pytest.approx(plain_loss(recipe, tmp_path / "4"), rel=1e-5)
 
 
-def plain_loss(recipe: Path, folder: Path) -> float:
+def plain_loss(recipe: Path, folder: Path, *words: str) -> float:
     """The mean loss of held-out tokens, one row after the other, with stock cross entropy."""
-    resolved = load_recipe(recipe, [], Plugins.load({"FINQA_SFT_PLUGINS": ""}))
+    resolved = load_recipe(recipe, words, Plugins.load({"FINQA_SFT_PLUGINS": ""}))
     factory = resolved.model.build()
     encoder = Encoder(factory.load_tokenizer())
     data = prepare_data(
@@ -295,6 +295,11 @@ def test_early_stopping_without_a_figure_is_refused(tmp_path: Path, wild: Path) 
             ["trainer.metric_for_best_model=eval_mark/hash", "evaluation.every=0"],
             "trainer.metric_for_best_model is eval_mark/hash, which has to be known at each of the "
             "trainer's evaluations; set 1",
+        ),
+        (
+            ["trainer.metric_for_best_model=eval_nll", "data.split.held_out=0"],
+            "eval_nll is of held-out questions, and there are none; set data.split.held_out or "
+            "evaluation.sources",
         ),
     ],
 )

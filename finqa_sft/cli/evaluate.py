@@ -18,6 +18,7 @@ from finqa_sft.evaluation.answering import decoding_of
 from finqa_sft.evaluation.evaluate import (
     answer_into,
     dependencies,
+    earlier_predictions,
     earlier_run,
     facts,
     logged,
@@ -69,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         name = "evaluation" if trained.folder else "evaluation-base"
         folder = EvaluationFolder(arguments.out or (run or Path()) / name)
         before = EvaluationFolder((run or Path()) / "evaluation").before
+        # Before the work, which a file that is none of predictions would make useless.
+        earlier = earlier_predictions(against or before)
         decoding = decoding_of(recipe, longest_answer=trained.longest_answer)
         needs = dependencies(recipe, weights=trained.folder, decoding=decoding, questions=questions)
         predictions = answer_into(
@@ -87,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             facts=facts(recipe, result=trained.folder, decoding=decoding),
             log=logged(run / "metrics.jsonl") if run and trained.folder else (),
             against=earlier_run(
-                against or before,
+                earlier,
                 questions,
                 data.metrics,
                 title=str(arguments.against or "before training"),

@@ -22,6 +22,8 @@ from finqa_sft.preparation.prepare import read_sides
 from finqa_sft.recipe import Chosen, Recipe, load_recipe
 from finqa_sft.recipe.overrides import apply_overrides
 from finqa_sft.recipe.problems import recipe_error
+from finqa_sft.recipe.shipped import shipped_recipes
+from finqa_sft.wording import did_you_mean
 
 _WHICH = "the folder of a run, as runs/NAME, or the recipe that it was trained by"
 
@@ -88,12 +90,31 @@ def chosen_trained(arguments: argparse.Namespace) -> tuple[Trained, Plugins]:
     elif Path(run).is_dir():
         trained = find_trained(Path(run), plugins, overrides=overrides)
     else:
+        _require_named(run)
         recipe = load_recipe(run, overrides, plugins)
         if arguments.base:
             # The base needs no run.
             return Trained(recipe, None, 0, recipe.output.dir), plugins
         trained = trained_by(recipe)
     return replace(trained, folder=None) if arguments.base else trained, plugins
+
+
+def _require_named(run: str) -> None:
+    """Refuse what is the name neither of a run nor of a recipe.
+
+    Raises:
+        RecipeError: Says what is near, or what comes first.
+    """
+    path = Path(run).expanduser()
+    if path.exists() or path.suffix in (".yaml", ".yml") or run in shipped_recipes():
+        return
+    if any(c.isspace() for c in run):
+        raise RecipeError(f"{run!r} stands where RUN comes, {_WHICH}; a question comes after it")
+    runs = [str(each.parent) for each in path.parent.glob("*/run.json")]
+    hint = did_you_mean(run, [*runs, *shipped_recipes()])
+    raise RecipeError(
+        f"{run}: neither the folder of a run nor a recipe; {hint or f'RUN is {_WHICH}'}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,11 @@ class Answerer:
         for one in asked:
             if one.problem:
                 yield Predicted(
-                    id=one.question.id, prediction=Prediction(text=""), problem=one.problem
+                    id=one.question.id,
+                    prediction=Prediction(text=""),
+                    problem=one.problem,
+                    question=one.question.text,
+                    source=one.question.source,
                 )
         asked = [one for one in asked if not one.problem]
         prompts = [Prompt(one.ids, one.question.document.id) for one in asked]
@@ -89,6 +93,8 @@ class Answerer:
             left_out=len(asked.left_out),
             samples=tuple(completion.text for completion in completions) if several else (),
             votes=votes,
+            question=question.text,
+            source=question.source,
         )
 
 

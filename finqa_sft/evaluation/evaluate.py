@@ -182,19 +182,26 @@ def write_results(
     return scores
 
 
-def earlier_run(
-    path: Path, questions: Sequence[Question], metrics: Mapping[str, Metric], *, title: str
-) -> ReportedRun | None:
-    """Another run's predictions of the same questions, scored; None where there is no such file.
-
-    Questions that it has no prediction of are left out of it.
+def earlier_predictions(path: Path) -> Mapping[str, Predicted]:
+    """Another run's predictions; none where there is no such file.
 
     Raises:
         DataError: The file is not one of predictions.
     """
-    if not path.is_file():
-        return None
-    found = read_predictions(path).predictions
+    return read_predictions(path).predictions if path.is_file() else {}
+
+
+def earlier_run(
+    found: Mapping[str, Predicted],
+    questions: Sequence[Question],
+    metrics: Mapping[str, Metric],
+    *,
+    title: str,
+) -> ReportedRun | None:
+    """Another run's predictions of the same questions, scored; None where it has none of them.
+
+    Questions that it has no prediction of are left out of it.
+    """
     asked = [question for question in questions if question.id in found]
     if not asked:
         return None

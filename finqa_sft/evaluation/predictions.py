@@ -50,6 +50,8 @@ class Predicted:
         samples: All completions, where several were drawn and voted.
         votes: How many of the samples came to this prediction.
         submission: The value in the benchmark's own prediction file, where it comes from one.
+        question: The question's text, for readers of the file.
+        source: File and row that the question was read from, for readers of the file.
     """
 
     id: str
@@ -61,6 +63,8 @@ class Predicted:
     samples: tuple[str, ...] = ()
     votes: int = 1
     submission: Submission | None = None
+    question: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ def prediction_line(predicted: Predicted) -> str:
     said = predicted.prediction
     row: dict[str, Any] = {
         "id": predicted.id,
+        "question": predicted.question,
+        "source": predicted.source,
         "text": said.text,
         "answer": said.answer,
         "program": said.program,
@@ -168,6 +174,11 @@ def _entries(path: Path, text: str) -> Iterator[tuple[str, str | None, object]]:
     begun = text.lstrip()
     if not begun:
         raise DataError(f"{path}: only white space; was it written to its end?")
+    if begun[0] not in "[{":
+        start = begun[:20].partition("\n")[0]
+        raise DataError(
+            f"{path}: begins with {start!r}, so it is no JSON object or list; expected {_FORMATS}"
+        )
     first, _, rest = begun.partition("\n")
     if rest.strip() and _is_object(first):
         for number, line in enumerate(text.split("\n"), start=1):
@@ -182,8 +193,6 @@ def _entries(path: Path, text: str) -> Iterator[tuple[str, str | None, object]]:
             yield "line 1", None, value
         case _Object():
             yield from ((f"the entry {id!r}", id, answer) for id, answer in value.pairs)
-        case _:
-            raise DataError(f"{path}: {kind(value)} at the top level; expected {_FORMATS}")
 
 
 def _is_row(value: _Object) -> bool:
@@ -282,6 +291,8 @@ def _predicted(row: object) -> Predicted:
         left_out=count(row, "left_out", least=0) or 0,
         samples=texts(row, "samples"),
         votes=count(row, "votes", least=1) or 1,
+        question=optional_text(row, "question") or "",
+        source=optional_text(row, "source") or "",
         submission=_submission(row)
         or (Submission("answers", [answer, scale]) if unlike_text else None),
     )

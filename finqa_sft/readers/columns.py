@@ -217,7 +217,11 @@ class ColumnsReader:
 
 def _remedy(role: str, name: str, columns: Collection[str]) -> str:
     """What to do where a role's column is not there."""
-    unknown = ", or to null where the answers are not known" if role == "answer" else ""
+    unknown = (
+        ", or to null where the answers are not known (answer: null; --option answer=null)"
+        if role == "answer"
+        else ""
+    )
     remedy = did_you_mean(name, columns) or f"set {role!r} to the column to use{unknown}"
     layout = layout_of(columns)
     if layout is None or layout.reader == "columns":

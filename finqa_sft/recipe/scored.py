@@ -43,6 +43,8 @@ def best_problem(
     trainer: Mapping[str, Any],
     evaluation: EvaluationRules,
     metrics: Sequence[Chosen[MetricRecord]],
+    *,
+    evaluates: bool,
 ) -> tuple[str, str] | None:
     """What is wrong with the figure that the best checkpoint is to be told by.
 
@@ -50,11 +52,18 @@ def best_problem(
         trainer: The recipe's `trainer` section.
         evaluation: When answers are scored.
         metrics: What they are scored by.
+        evaluates: Whether the recipe holds questions out, or names sources of such.
 
     Returns:
         The key at fault and a sentence, or None where nothing is wrong.
     """
     name = str(trainer.get(BEST))
+    if (is_score(name) or is_nll(name)) and not evaluates:
+        return (
+            f"trainer.{BEST}",
+            f"{name} is of held-out questions, and there are none; set data.split.held_out or "
+            "evaluation.sources",
+        )
     if not is_score(name):
         return None
     figures = [

@@ -13,6 +13,7 @@ from finqa_sft.evaluation.answering import Answerer
 from finqa_sft.evaluation.evaluate import (
     answer_into,
     dependencies,
+    earlier_predictions,
     earlier_run,
     facts,
     logged,
@@ -79,7 +80,9 @@ def evaluate_result(
         title=recipe.name,
         facts=facts(recipe, result=result, decoding=answerer.decoding),
         log=logged(folder.metrics),
-        against=earlier_run(target.before, questions, metrics, title="before training"),
+        against=earlier_run(
+            earlier_predictions(target.before), questions, metrics, title="before training"
+        ),
     )
     record.evaluated(found)
     scores(console, metric_rows(found), report=target.report)
