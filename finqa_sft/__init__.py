@@ -44,6 +44,7 @@ __all__ = [
     "QLoRAFactory",
     "QLoRAOptions",
     "Question",
+    "SharedContextCollator",
     "StepsFormatter",
     "StepsOptions",
     "Table",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from finqa_sft.cleaning import Cleaner, CleaningOptions
     from finqa_sft.collators.flattened import FlattenedCollator
     from finqa_sft.collators.padded import PaddedCollator
+    from finqa_sft.collators.shared_context import SharedContextCollator
     from finqa_sft.documents import Document, Evidence, Paragraph, Question, Table, Turn
     from finqa_sft.encoding import Encoder
     from finqa_sft.errors import FinqaSftError
@@ -108,6 +110,7 @@ else:
         "finqa_sft.cleaning": ("Cleaner", "CleaningOptions"),
         "finqa_sft.collators.flattened": ("FlattenedCollator",),
         "finqa_sft.collators.padded": ("PaddedCollator",),
+        "finqa_sft.collators.shared_context": ("SharedContextCollator",),
         "finqa_sft.documents": ("Document", "Evidence", "Paragraph", "Question", "Table", "Turn"),
         "finqa_sft.encoding": ("Encoder",),
         "finqa_sft.errors": ("FinqaSftError",),

@@ -135,6 +135,32 @@ def _shared_context(
     )
 
 
+_REASONS = {
+    "max_length": "rows are cut to formatter.max_length already, and their answers never",
+    "dataset_kwargs": "rows are encoded already",
+    "remove_unused_columns": "the collator needs the columns as they are",
+    "packing": "the collator decides how rows share a batch",
+    "padding_free": "the collator decides how rows share a batch",
+}
+"""Why every built-in collator needs a trainer field."""
+
+_FLATTENED_REASONS = _REASONS | {
+    "neftune_noise_alpha": "the noise would shrink with the tokens of the whole batch, whose "
+    "questions share one row",
+}
+
+_ONE_ROW = "a row holds as many questions as collator.tokens_per_batch allows"
+_SHARED_CONTEXT_REASONS = _REASONS | {
+    "per_device_train_batch_size": _ONE_ROW,
+    "per_device_eval_batch_size": _ONE_ROW,
+    "neftune_noise_alpha": "the noise would shrink with the tokens of a row, and a document would "
+    "have the same for all its questions",
+    "torch_compile": "no two batches have the same layout, and each would be compiled anew",
+    "label_smoothing_factor": "a smoothed loss is made from the logits of all tokens, the "
+    "document's too",
+}
+
+
 @hookimpl
 def finqa_sft_collators() -> list[CollatorRecord]:
     """How rows become batches."""
@@ -144,6 +170,7 @@ def finqa_sft_collators() -> list[CollatorRecord]:
             summary="the rows of a batch in one row, without padding",
             build=_flattened,
             sft_args=flattened.SFT_ARGS,
+            reasons=_FLATTENED_REASONS,
         ),
         CollatorRecord(
             name="padded",
@@ -151,6 +178,7 @@ def finqa_sft_collators() -> list[CollatorRecord]:
             config=PaddedOptions,
             build=_padded,
             sft_args=SFT_ARGS,
+            reasons=_REASONS,
         ),
         CollatorRecord(
             name="shared_context",
@@ -158,6 +186,7 @@ def finqa_sft_collators() -> list[CollatorRecord]:
             config=shared_context.SharedContextOptions,
             build=_shared_context,
             sft_args=shared_context.SFT_ARGS,
+            reasons=_SHARED_CONTEXT_REASONS,
             attn_implementation=shared_context.ATTENTION,
         ),
     ]

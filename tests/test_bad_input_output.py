@@ -114,6 +114,13 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_from_it(
 
 
 @pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        ([], "trainer.per_device_train_batch_size"),
+        (["collator={name: shared_context}"], "collator.tokens_per_batch"),
+    ],
+)
+@pytest.mark.parametrize(
     ("error", "cause"),
     [
         (
@@ -128,7 +135,12 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_from_it(
     ],
 )
 def test_full_memory_is_explained(
-    striking: Shell, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: str
+    striking: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    cause: str,
+    words: list[str],
+    size: str,
 ) -> None:
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -140,13 +152,13 @@ def test_full_memory_is_explained(
         return real(trainer, *arguments, **named)
 
     monkeypatch.setattr(SFTTrainer, "training_step", step)
-    said = striking("r.yaml")
+    said = striking("r.yaml", *words)
     assert said.status == 1
     assert said.err == (
-        f"memory ran out ({cause}): run/checkpoint-1 is kept. Set trainer.gradient_checkpointing, "
-        "lower formatter.max_length, or lower trainer.per_device_train_batch_size and raise "
-        "trainer.gradient_accumulation_steps as much; then go on from there with "
-        "trainer.resume_from_checkpoint=true\n"
+        f"memory ran out ({cause}): run/checkpoint-1 is kept. Set trainer.gradient_checkpointing "
+        "and go on from there with trainer.resume_from_checkpoint=true; or start anew with a lower "
+        f"formatter.max_length, or with a lower {size} and as much more "
+        "trainer.gradient_accumulation_steps\n"
     )
 
 

@@ -203,8 +203,8 @@ OVERRIDES = {
     "lora_r=8": "lora_r  unknown key; wrong place? there is model.lora.r",
     "epochs=3": "epochs  unknown key; here it is trainer.num_train_epochs",
     "callbacks=[{name: stop}]": "callbacks.0.name  no callback 'stop'; there are early_stopping",
-    "collator.name=paded": "collator.name  no collator 'paded'; there are flattened, padded; did "
-    "you mean padded?",
+    "collator.name=paded": "collator.name  no collator 'paded'; there are flattened, padded, "
+    "shared_context; did you mean padded?",
     "formatter.name=answers": "formatter.name  no formatter 'answers'; there are answer, program, "
     "steps; did you mean answer?",
     "data.sources.0.reader=csv": "data.sources.0.reader  no reader 'csv'; there are columns, "

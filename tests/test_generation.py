@@ -15,13 +15,13 @@ from peft import PeftModel
 from small_models import small_model, some_prompts
 from transformers import AttentionInterface, AutoTokenizer, GenerationConfig, PreTrainedModel
 
+from finqa_sft.attention.stock import stock_attention
 from finqa_sft.encoding import Encoder
 from finqa_sft.errors import HardwareError, ModelError
 from finqa_sft.generation.decoding import Completion, Decoding, Prompt
 from finqa_sft.generation.generator import Generator, stop_ids
 from finqa_sft.generation.sampling import OwnDraws
 from finqa_sft.generation.state import generating
-from finqa_sft.attention.stock import stock_attention
 from finqa_sft.models.lora import LoRAFactory
 from finqa_sft.models.options import LoRAFactoryOptions, LoraOptions
 

@@ -55,7 +55,7 @@ def test_the_built_in_components_come_through_the_same_hooks(alone: Plugins) -> 
     assert names == {
         "readers": ("columns", "convfinqa", "filings", "financebench", "finqa", "tatqa"),
         "formatters": ("answer", "program", "steps"),
-        "collators": ("flattened", "padded"),
+        "collators": ("flattened", "padded", "shared_context"),
         "model_factories": ("full", "lora", "qlora"),
         "metrics": OUR_METRICS,
         "callbacks": ("early_stopping",),

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from finqa_sft.collators.trees import tokens_as_trees
 from finqa_sft.documents import Document, Question
 from finqa_sft.encoding import IGNORED, EncodedRow, Encoder
 from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
 from finqa_sft.preparation.counts import EVIDENCE_CUT, TOO_LONG
-from finqa_sft.collators.trees import tokens_as_trees
 
 pytest_plugins = ["bad_input"]
 
@@ -318,11 +318,15 @@ def row(ids: list[int], learnt: list[int], document: str = "d") -> EncodedRow:
         # One loss on a shared token, which the other row only reads.
         ([row([1, 2, 3], [2]), row([1, 2, 3], [])], 3),
         # Two losses on one token: it stands twice, and so does the one that predicts it.
-        ([row([1, 2, 3], [2]), row([1, 2, 3], [2])], 6),
-        ([row([1, 2, 3], [2]), row([1, 2, 4], [2])], 6),
+        ([row([1, 2, 3], [2]), row([1, 2, 3], [2])], 5),
+        # The second branch begins with a copy of the token that it leaves, the first goes on.
+        ([row([1, 2, 3], [2]), row([1, 2, 4], [2])], 5),
+        ([row([1, 2, 3], []), row([1, 2, 4], [2])], 5),
+        ([row([1, 2, 3], [2]), row([1, 2, 4], [])], 4),
         ([row([1, 2, 3, 4], [3]), row([1, 2, 5, 4], [3])], 6),
-        # Nothing stands before the first token.
+        # Nothing stands before the first token, so it is never learnt.
         ([row([1, 2], [0]), row([3, 2], [0])], 4),
+        ([row([1, 2], [0]), row([1, 2], [0])], 2),
     ],
 )
 def test_rows_share_the_tokens_that_they_can(rows: list[EncodedRow], tokens: int) -> None:
@@ -331,22 +335,22 @@ def test_rows_share_the_tokens_that_they_can(rows: list[EncodedRow], tokens: int
 
 def by_brute_force(rows: list[EncodedRow], position: int = 0) -> int:
     """The tokens of the tree of one document's rows, which agree before a position."""
+
+    def learns(row: EncodedRow) -> bool:
+        return position > 0 and row["labels"][position] != IGNORED
+
     branches: list[list[EncodedRow]] = []
     for each in (r for r in rows if position < len(r["input_ids"])):
         for branch in branches:
             alike = branch[0]["input_ids"][position] == each["input_ids"][position]
-            learners = [r for r in (*branch, each) if r["labels"][position] != IGNORED]
-            if alike and (len(learners) <= 1 or each not in learners):
+            if alike and not (learns(each) and any(map(learns, branch))):
                 branch.append(each)
                 break
         else:
             branches.append([each])
-    repeated = sum(any(r["labels"][position] != IGNORED for r in branch) for branch in branches)
-    return (
-        len(branches)
-        + (repeated if position and len(branches) > 1 else 0)
-        + sum(by_brute_force(branch, position + 1) for branch in branches)
-    )
+    # The first goes on behind the token that foretells it.
+    copies = sum(any(map(learns, branch)) for branch in branches[1:])
+    return len(branches) + copies + sum(by_brute_force(branch, position + 1) for branch in branches)
 
 
 @st.composite

@@ -68,10 +68,14 @@ SIGNATURES = {
     "FlattenedCollator": "() -> None",
     "FlattenedCollator.__call__": "(self, rows: Sequence[EncodedRow]) -> dict[str, Any]",
     "FlattenedCollator.arrange": "(self, dataset: Dataset) -> Dataset",
-    "FlattenedCollator.check_model": "(self, model: PreTrainedModel) -> None",
+    "FlattenedCollator.check_config": "(self, config: PreTrainedConfig, dataset: Dataset) -> None",
+    "FlattenedCollator.check_model": (
+        "(self, model: PreTrainedModel, dataset: Dataset) -> dict[str, Any]"
+    ),
     "FullFactory": "(options: FullOptions) -> None",
     "FullFactory.check": "(self) -> None",
     "FullFactory.describe": "(self) -> dict[str, Any]",
+    "FullFactory.load_config": "(self) -> PreTrainedConfig",
     "FullFactory.load_model": "(self, args: SFTConfig) -> PreTrainedModel",
     "FullFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
     "FullFactory.load_trained": "(self, folder: Path | None) -> PreTrainedModel",
@@ -80,6 +84,7 @@ SIGNATURES = {
     "LoRAFactory": "(options: LoRAFactoryOptions) -> None",
     "LoRAFactory.check": "(self) -> None",
     "LoRAFactory.describe": "(self) -> dict[str, Any]",
+    "LoRAFactory.load_config": "(self) -> PreTrainedConfig",
     "LoRAFactory.load_model": "(self, args: SFTConfig) -> PeftModel",
     "LoRAFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
     "LoRAFactory.load_trained": "(self, folder: Path | None) -> PeftModel | PreTrainedModel",
@@ -88,7 +93,10 @@ SIGNATURES = {
     "PaddedCollator": "(pad_token_id: int, *, pad_to_multiple_of: int | None = None) -> None",
     "PaddedCollator.__call__": "(self, rows: Sequence[EncodedRow]) -> dict[str, torch.Tensor]",
     "PaddedCollator.arrange": "(self, dataset: Dataset) -> Dataset",
-    "PaddedCollator.check_model": "(self, model: PreTrainedModel) -> None",
+    "PaddedCollator.check_config": "(self, config: PreTrainedConfig, dataset: Dataset) -> None",
+    "PaddedCollator.check_model": (
+        "(self, model: PreTrainedModel, dataset: Dataset) -> dict[str, Any]"
+    ),
     "Paragraph": "(text: str) -> None",
     "ProgramFormatter": "(options: ProgramOptions | None = None) -> None",
     "ProgramFormatter.completion": "(self, question: Question) -> list[Message]",
@@ -99,6 +107,7 @@ SIGNATURES = {
     "QLoRAFactory": "(options: QLoRAOptions) -> None",
     "QLoRAFactory.check": "(self) -> None",
     "QLoRAFactory.describe": "(self) -> dict[str, Any]",
+    "QLoRAFactory.load_config": "(self) -> PreTrainedConfig",
     "QLoRAFactory.load_model": "(self, args: SFTConfig) -> PeftModel",
     "QLoRAFactory.load_tokenizer": "(self) -> PreTrainedTokenizerBase",
     "QLoRAFactory.load_trained": "(self, folder: Path | None) -> PeftModel | PreTrainedModel",
@@ -109,6 +118,17 @@ SIGNATURES = {
         "executed_answer: float | str | None = None, scale: Scale = '', answer_type: str | "
         "None = None, evidence: tuple[Evidence, ...] = (), history: tuple[Turn, ...] = (), "
         "source: str = '', derivation: str | None = None) -> None"
+    ),
+    "SharedContextCollator": (
+        "(*, tokens_per_batch: int = 4096, attention: Backend = 'auto') -> None"
+    ),
+    "SharedContextCollator.__call__": "(self, rows: Sequence[ArrangedRow]) -> dict[str, Any]",
+    "SharedContextCollator.arrange": "(self, dataset: Dataset) -> Dataset",
+    "SharedContextCollator.check_config": (
+        "(self, config: PreTrainedConfig, dataset: Dataset) -> None"
+    ),
+    "SharedContextCollator.check_model": (
+        "(self, model: PreTrainedModel, dataset: Dataset) -> dict[str, Any]"
     ),
     "StepsFormatter": "(options: StepsOptions | None = None) -> None",
     "StepsFormatter.completion": "(self, question: Question) -> list[Message]",
@@ -160,6 +180,7 @@ SIGNATURES = {
 
 AUTHORS = {
     "collators.padded": {"PaddedOptions": "pad_to_multiple_of=None"},
+    "collators.shared_context": {"SharedContextOptions": "tokens_per_batch=4096 attention='auto'"},
     "documents": {"Scale": "('', 'thousand', 'million', 'billion', 'percent')"},
     "errors": {
         "DataError": "FinqaSftError, ValueError",
@@ -237,7 +258,7 @@ AUTHORS = {
         "TokenizerRule": "Rule",
         "check_collator": (
             "(collator: Collator, *, pad_token_id: int | None = None, "
-            "model: PreTrainedModel | None = None) -> None"
+            "model: PreTrainedModel | None = None, attn_implementation: str | None = None) -> None"
         ),
         "check_formatter": (
             "(formatter: Formatter, questions: Iterable[Question], *, "

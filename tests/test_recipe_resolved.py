@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,6 +19,18 @@ def chosen(kind: str, gives: Any) -> Chosen[Any]:
     record: Any = KINDS[kind]
     made = record(name="odd", summary="Odd", build=lambda options, *rest: gives)
     return Chosen("odd", Component(kind, made, THEIRS), NoOptions())
+
+
+class Earlier:
+    """A collator for an earlier version."""
+
+    sft_args: ClassVar[dict[str, Any]] = {}
+
+    def arrange(self, dataset: Any) -> Any: ...
+
+    def check_model(self, model: Any) -> None: ...
+
+    def __call__(self, rows: Any) -> Any: ...
 
 
 class Half:
@@ -39,12 +51,14 @@ class Half:
         ("formatters", Half(), "formatter 'odd' of stranger 1.2 cannot be used: its build gave "
          "Half, which lacks prompt, parse"),
         ("collators", dict, "collator 'odd' of stranger 1.2 cannot be used: its build gave type, "
-         "which lacks arrange, check_model"),
+         "which lacks arrange, check_config, check_model"),
         ("collators", "x", "collator 'odd' of stranger 1.2 cannot be used: its build gave str, "
-         "which lacks arrange, check_model, __call__"),
+         "which lacks arrange, check_config, check_model, __call__"),
+        ("collators", Earlier(), "collator 'odd' of stranger 1.2 cannot be used: its build gave "
+         "Earlier, which lacks check_config"),
         ("model_factories", [], "model factory 'odd' of stranger 1.2 cannot be used: its build "
-         "gave list, which lacks check, sft_args, load_tokenizer, load_model, load_trained, "
-         "settle, describe"),
+         "gave list, which lacks check, sft_args, load_config, load_tokenizer, load_model, "
+         "load_trained, settle, describe"),
         ("callbacks", Half(), "callback 'odd' of stranger 1.2 cannot be used: its build gave Half, "
          "which lacks on_init_end"),
         ("metrics", 0.5, "metric 'odd' of stranger 1.2 cannot be used: its build gave float, which "

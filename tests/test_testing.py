@@ -22,6 +22,7 @@ import pytest
 import finqa_sft.builtin
 from finqa_sft.collators.flattened import FlattenedCollator
 from finqa_sft.collators.padded import SFT_ARGS, PaddedCollator, PaddedOptions
+from finqa_sft.collators.shared_context import SharedContextCollator
 from finqa_sft.documents import Document, Evidence, Paragraph, Question, Table, Turn
 from finqa_sft.encoding import IGNORED, EncodedRow
 from finqa_sft.formatters.answer import AnswerFormatter, AnswerOptions
@@ -206,8 +207,15 @@ def test_our_collators_keep_the_contract(
 ) -> None:
     record = component.record
     collator = record.build(record.config(), tokenizer)
-    check_collator(collator, pad_token_id=tokenizer.pad_token_id, model=model)
+    before = model.config._attn_implementation
+    check_collator(
+        collator,
+        pad_token_id=tokenizer.pad_token_id,
+        model=model,
+        attn_implementation=record.attn_implementation,
+    )
     assert collator.sft_args == record.sft_args
+    assert model.config._attn_implementation == before
 
 
 @pytest.mark.parametrize("component", PLUGINS.components("model_factories"), ids=named)
@@ -222,6 +230,15 @@ def test_our_plugin_keeps_the_contract() -> None:
 
 def test_the_padded_collator_keeps_it_with_wide_rows_too(tokenizer: Any) -> None:
     check_collator(PaddedCollator(0, pad_to_multiple_of=16), pad_token_id=0)
+
+
+@pytest.mark.parametrize("tokens", [16, 20, 35])
+def test_the_shared_context_collator_keeps_it_with_small_rows_too(model: Any, tokens: int) -> None:
+    check_collator(
+        SharedContextCollator(tokens_per_batch=tokens),
+        model=model,
+        attn_implementation="shared_context",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -1260,6 +1277,49 @@ def test_rows_that_see_each_other_are_noticed_by_their_loss(model: Any) -> None:
     assert re.fullmatch(r"\d+\.\d{4} together, \d+\.\d{4} alone", seen)
 
 
+class Astray(SharedContextCollator):
+    """Branches leave their parents one token too early."""
+
+    def __call__(self, rows: Any) -> dict[str, Any]:
+        early = [[max(depth - 1, 0) for depth in row["depths"]] for row in rows]
+        return super().__call__([{**r, "depths": d} for r, d in zip(rows, early, strict=True)])
+
+
+class Unchecked(Astray):
+    def check_model(self, model: Any, dataset: Any) -> dict[str, Any]:
+        return {}
+
+
+def test_branches_that_see_other_tokens_are_noticed_by_their_loss(model: Any) -> None:
+    def check(collator: Any) -> str:
+        return breaks(
+            lambda: check_collator(collator, model=model, attn_implementation="shared_context"),
+            CollatorRule.LOSS,
+        )
+
+    assert re.fullmatch(r"\d+\.\d{4} together, \d+\.\d{4} alone", check(Unchecked()))
+    assert check(Astray()).startswith(
+        "the model raised ModelError: model type 'llama' gives a question in shared context a loss "
+    )
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("measured", "seen"),
+    [
+        (None, "it gives a NoneType"),
+        ({"loss": float("nan")}, "writing it as JSON raised ValueError: "),
+        ({"loss": {1}}, "writing it as JSON raised TypeError: "),
+    ],
+)
+def test_what_a_collator_measures_must_be_plain_values(
+    model: Any, measured: Any, seen: str
+) -> None:
+    collator = type("Measuring", (Padded,), {"check_model": lambda *_: measured})()
+    said = breaks(lambda: check_collator(collator, model=model), CollatorRule.MEASURES)
+    assert said.startswith(seen)
+
+
 def test_padding_with_another_id_is_told() -> None:
     seen = breaks(lambda: check_collator(Padded(), pad_token_id=2), CollatorRule.PADDING)
     assert seen == "rows are filled with {0}, not 2"
@@ -1291,6 +1351,13 @@ class Small:
 
     def sft_args(self) -> dict[str, Any]:
         return {"use_cpu": True, "bf16": False, "gradient_checkpointing": False}
+
+    def load_config(self) -> Any:
+        from transformers import AutoConfig
+
+        from finqa_sft.models.tiny import tiny_base
+
+        return AutoConfig.from_pretrained(tiny_base())
 
     def load_tokenizer(self) -> Any:
         from transformers import AutoTokenizer
@@ -1334,6 +1401,12 @@ def refuses(self: Any) -> None:
 
 def fails(self: Any, *_: Any) -> Any:
     raise KeyError("weights")
+
+
+def of_another(self: Any) -> Any:
+    from transformers import Qwen2Config
+
+    return Qwen2Config()
 
 
 def cannot_pad(self: Any) -> Any:
@@ -1412,6 +1485,16 @@ BROKEN_FACTORIES: list[Case] = [
         small(sft_args=lambda self: {"use_cpu": True, "save_strategy": "often"}),
         ModelFactoryRule.SFT_ARGS,
         "SFTConfig with {'use_cpu': True, 'save_strategy': 'often'} raised ValueError: ",
+    ),
+    (
+        small(load_config=fails),
+        ModelFactoryRule.CONFIG,
+        "load_config() raised KeyError: 'weights' (test_testing.py line ",
+    ),
+    (
+        small(load_config=of_another),
+        ModelFactoryRule.CONFIG,
+        "the config is of model type 'qwen2', the model of 'llama'",
     ),
     (
         small(load_tokenizer=cannot_pad),
@@ -1583,6 +1666,11 @@ BROKEN_PLUGINS: list[Case] = [
         "build of the collator 'c' takes (obj, /), and is given (config, tokenizer)",
     ),
     (
+        offering(collator(sft_args={"packing": False}, reasons={"packed": "no", "p": "no"})),
+        PluginRule.REASONS,
+        "the collator 'c' does not need p, packed",
+    ),
+    (
         offering(collator(sft_args={"max_seq_length": 5})),
         PluginRule.SFT_ARGS,
         "SFTConfig has no max_seq_length (the collator 'c')",
@@ -1629,7 +1717,7 @@ CASES = {
     "factories": BROKEN_FACTORIES,
     "plugins": BROKEN_PLUGINS,
 }
-UNLISTED = {FormatterRule.SUPERVISES, CollatorRule.LOSS}
+UNLISTED = {FormatterRule.SUPERVISES, CollatorRule.LOSS, CollatorRule.MEASURES}
 """Rules that are broken in tests of their own."""
 
 

@@ -207,7 +207,7 @@ def test_resuming_a_finished_run_trains_nothing_and_changes_nothing(tmp_path: Pa
         f"record                {folder / 'run.json'}\n"
         "stopped               after all 3 steps; nothing is left to do\n"
     )
-    assert "step " not in captured.get()
+    assert "\nstep " not in captured.get()
     assert snapshot(folder) == before
 
 

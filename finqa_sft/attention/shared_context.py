@@ -86,8 +86,9 @@ def shared_context_attention(
     """
     if branches is None:
         raise ModelError(
-            f"attention {NAME!r} takes batches of the collator {NAME} alone; for any others, and "
-            "to generate, call model.set_attn_implementation('sdpa') first"
+            f"{type(module).__name__} was given no branches: attention {NAME!r} takes batches of "
+            f"the collator {NAME} alone, and only from models that hand keywords on to it; for "
+            "others, and to generate, call model.set_attn_implementation('sdpa') first"
         )
     _refuse(module, attention_mask, dropout=dropout, is_causal=is_causal, others=others)
     branches = branches.to(query.device)

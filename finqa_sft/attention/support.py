@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 LAYERS = frozenset({"full_attention", "sliding_attention"})
 """Kinds of layers (a config's `layer_types`) in which a token sees others by attention alone."""
 
+SINKS = frozenset(
+    {"deepseek_v4", "flint", "gpt_oss", "granite_swa", "granitemoe_swa", "hy_v4", "mimo_v2_flash"}
+)
+"""Model types whose heads have a learnt sink (transformers 5.23, the keyword `s_aux`)."""
+
 DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
 """What configs call the dropout of attention weights."""
 
@@ -48,6 +53,8 @@ def _obstacles(config: PreTrainedConfig, longest: int) -> Iterator[str]:
     layers = sorted(set(fields.get("layer_types") or ()) - LAYERS)
     if layers:
         yield f"it has layers of {', '.join(layers)}"
+    if text.model_type in SINKS:
+        yield "its attention has sinks"
     if fields.get("alibi"):
         yield "ALiBi counts distances in the row, not in the tree"
     if fields.get("use_bidirectional_attention"):

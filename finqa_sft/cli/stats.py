@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from finqa_sft.cli.common import add_recipe_arguments, load_recipe, print_rows
+from finqa_sft.collators.shared_context import SharedContextOptions
 from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.preparation.prepare import prepared_recipe
 from finqa_sft.preparation.statistics import data_statistics
@@ -29,9 +30,14 @@ def run(arguments: argparse.Namespace) -> int:
         recipe, _ = load_recipe(arguments)
         quiet_libraries()
         prepared = prepared_recipe(recipe)
+        options = recipe.collator.options
+        at_most = options.tokens_per_batch if isinstance(options, SharedContextOptions) else None
         with recipe.formatter.component.blamed():
             numbers = data_statistics(
-                prepared.data, encoder=prepared.encoder, formatter=prepared.formatter
+                prepared.data,
+                encoder=prepared.encoder,
+                formatter=prepared.formatter,
+                tokens_per_batch=at_most,
             )
     if arguments.json:
         print(json.dumps(numbers, indent=2, ensure_ascii=False))

@@ -90,7 +90,8 @@ class HookSpecs(Protocol):
     def finqa_sft_collators(self) -> Sequence[CollatorRecord]:
         """Offer collators, which recipes name under `collator.name`.
 
-        A record's `sft_args` are applied to `SFTConfig`; a recipe that contradicts them is refused.
+        A record's `sft_args` are applied to `SFTConfig`; a recipe that contradicts them is refused,
+        with the record's `reasons` where it gives any.
 
         Example:
             ```python

@@ -6,7 +6,7 @@ nor the module that makes it imports torch: whatever is heavy is imported inside
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,17 +62,19 @@ class FormatterRecord(ComponentRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollatorRecord(ComponentRecord):
-    """A collator. `build(config, tokenizer)` gives an object with `arrange` and `__call__`.
+    """A collator. `build(config, tokenizer)` gives what `finqa_sft.collators.base` describes.
 
     Attributes:
         build: Takes the options and the tokenizer.
         sft_args: `SFTConfig` fields that the collator needs; a recipe that contradicts them is
             refused.
+        reasons: Why it needs a field, by the field's name: what such a recipe is told.
         attn_implementation: The attention implementation that it needs, or None for any.
     """
 
     build: Callable[[Any, PreTrainedTokenizerBase], Collator]
     sft_args: dict[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     attn_implementation: str | None = None
 
 

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 
+from finqa_sft.collators.shared_context import SharedContextCollator
 from finqa_sft.collators.trees import tokens_as_trees
 from finqa_sft.documents import Question
 from finqa_sft.encoding import Encoder
 from finqa_sft.formatters.base import Formatter
 from finqa_sft.preparation.parts import Part, PreparedData
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 WHOLE, CUT = "kept, document whole", "kept, document cut"
 
 
 def data_statistics(
-    data: PreparedData, *, encoder: Encoder, formatter: Formatter
+    data: PreparedData,
+    *,
+    encoder: Encoder,
+    formatter: Formatter,
+    tokens_per_batch: int | None = None,
 ) -> dict[str, Any]:
     """Counts, lengths in tokens and fates of both sides, as plain values for JSON.
 
@@ -27,11 +36,21 @@ def data_statistics(
     above 1 keeps a question several times; `repeated` counts the times beyond the first.
     Lengths are p50, p95 and max. `document`: tokens that the whole document adds to a prompt;
     `question`: the question's text alone; `completion`: what is supervised.
+
+    Args:
+        data: The prepared data.
+        encoder: What it was encoded by.
+        formatter: What it was formatted by.
+        tokens_per_batch: Option of the collator `shared_context`, where a recipe names it: a larger
+            document is then divided, as the run divides it. None for documents that stay whole.
+
+    Raises:
+        DataError: A question alone has more tokens than that.
     """
     sides = {"training": data.training, "held_out": data.held_out}
     return {
         "read": dict(data.counts.read),
-        **{name: _side(part, encoder, formatter) for name, part in sides.items()},
+        **{name: _side(part, encoder, formatter, tokens_per_batch) for name, part in sides.items()},
         "left_out": _filled(data.counts.left_out),
         "cleaned": _filled(data.counts.cleaned),
         "changed": _filled(data.counts.changed),
@@ -47,12 +66,14 @@ def fates(part: Part) -> dict[str, int]:
     return dict(counted)
 
 
-def _side(part: Part, encoder: Encoder, formatter: Formatter) -> dict[str, Any]:
+def _side(
+    part: Part, encoder: Encoder, formatter: Formatter, tokens_per_batch: int | None
+) -> dict[str, Any]:
     """The numbers of one side."""
     once = {id(question): question for question in part.questions}.values()
     asked = Counter(question.document.id for question in once)
     rows = int(part.lengths.sum())
-    trees = tokens_as_trees(part.rows)
+    trees = _tokens_once(part, tokens_per_batch)
     return {
         **part.summary,
         "repeated": len(part) - len(once),
@@ -73,6 +94,19 @@ def _side(part: Part, encoder: Encoder, formatter: Formatter) -> dict[str, Any]:
             "ratio": rows / max(trees, 1),
         },
     }
+
+
+def _tokens_once(part: Part, tokens_per_batch: int | None) -> int:
+    """The tokens of one side with each document once for all its questions."""
+    if tokens_per_batch is None:
+        return tokens_as_trees(part.rows)
+    return tokens_of(SharedContextCollator(tokens_per_batch=tokens_per_batch).arrange(part.rows))
+
+
+def tokens_of(rows: Dataset) -> int:
+    """All tokens of some rows, encoded or arranged."""
+    tables = rows.select_columns("input_ids").with_format("arrow").iter(batch_size=1000)
+    return sum(pc.sum(pc.list_value_length(table["input_ids"])).as_py() for table in tables)
 
 
 def _document_lengths(

@@ -251,15 +251,20 @@ class _Resolver:
                 self._problem(("evaluation", "metrics", index, "name"), f"{name!r} stands twice")
         if self.problems:
             return
-        wrong = best_problem(self.trainer, sections.evaluation, self.metrics)
+        wrong = best_problem(
+            self.trainer,
+            sections.evaluation,
+            self.metrics,
+            evaluates=bool(sections.data.split.held_out or sections.evaluation.sources),
+        )
         if wrong:
             self._problem(tuple(wrong[0].split(".")), wrong[1])
 
     def _check_trainer(self, trainer: dict[str, Any]) -> None:
         """Check the pass-through section, and find the files that it names."""
         self._known += [("trainer", name) for name in trainer_fields() if name not in REFUSED]
-        collator = self.chosen.get(("collator",))
-        needed = cast(CollatorRecord, collator.record).sft_args if collator else {}
+        chosen = self.chosen.get(("collator",))
+        collator = cast(CollatorRecord, chosen.record) if chosen else None
         for name, value in trainer.items():
             key = ("trainer", name)
             if name in REFUSED:
@@ -268,9 +273,8 @@ class _Resolver:
                 self._unknown.append(key)
             elif problem := check_trainer_field(name, value) or check_trainer_value(name, value):
                 self._problem(key, problem)
-            elif collator and name in needed and needed[name] != value:
-                text = f"collator {collator.name} needs {name}={spelled(needed[name])}"
-                self._problem(key, f"{text}; leave it out")
+            elif collator and name in collator.sft_args and collator.sft_args[name] != value:
+                self._problem(key, _needed(collator, name))
             elif name in _TRAINER_FILES and isinstance(value, str):
                 self.trainer[name] = self._trainer_file(key, value)
             else:
@@ -338,6 +342,13 @@ class _Resolver:
                 return {name: self._mixed(here[name], there[name], (*key, name)) for name in there}
             case _:
                 return there
+
+
+def _needed(collator: CollatorRecord, name: str) -> str:
+    """What a collator needs of a trainer field, why, and what to do."""
+    why = f": {collator.reasons[name]}" if name in collator.reasons else ""
+    value = spelled(collator.sft_args[name])
+    return f"collator {collator.name} needs {name}={value}{why}; leave it out"
 
 
 def _take_options(

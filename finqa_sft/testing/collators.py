@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from finqa_sft.attention.stock import stock_attention
 from finqa_sft.collators.base import Collator
 from finqa_sft.encoding import IGNORED, EncodedRow
 from finqa_sft.recipe.trainer_fields import trainer_fields
@@ -14,6 +17,7 @@ from finqa_sft.testing.contract import Checked, Rule
 from finqa_sft.testing.rows import example_rows, filler_of
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedModel
 
 
@@ -62,6 +66,10 @@ class CollatorRule(Rule):
         "rows are left as they were",
         "Build new lists instead of extending those of the rows.",
     )
+    MEASURES = (
+        "check_model gives plain values",
+        "Return a dict of text, numbers, lists and dicts; an empty one where nothing is measured.",
+    )
     LOSS = (
         "the loss of a batch is that of its rows, each alone",
         "Keep the rows of a batch from seeing each other: a mask, or positions that start anew; "
@@ -74,17 +82,21 @@ def check_collator(
     *,
     pad_token_id: int | None = None,
     model: PreTrainedModel | None = None,
+    attn_implementation: str | None = None,
 ) -> None:
     """Check what `finqa_sft.collators.base.Collator` promises, on rows made here.
 
-    The rows are of several lengths and documents. Some supervise nothing, one has a single token,
-    and one is taught to end with the id that pads, as where padding and end of turn are one token.
+    The rows are of several lengths and documents; those of a document begin alike. Some supervise
+    nothing, one has a single token, and one is taught to end with the id that pads, as where
+    padding and end of turn are one token. No row's first token is learnt: nothing foretells it.
 
     Args:
         collator: The collator.
         pad_token_id: What it pads with; otherwise it is looked up in the batches.
         model: A small model that trains on such batches, in float32, with a vocabulary of at
             least 128. With it, the losses of batches are checked.
+        attn_implementation: The attention that the collator's batches need, as its record says;
+            None for the model's own. Rows alone are computed under one of transformers' own.
 
     Raises:
         ContractError: A rule of `CollatorRule` is broken.
@@ -95,26 +107,54 @@ def check_collator(
     checked.require(CollatorRule.SFT_ARGS, not unknown, f"SFTConfig has no {', '.join(unknown)}")
 
     rows = example_rows(without=pad_token_id)
-    batch = _check_batches(checked, collator, rows, pad_token_id=pad_token_id)
+    arranged, batch = _check_batches(checked, collator, rows, pad_token_id=pad_token_id)
     filler = filler_of(rows, batch) if pad_token_id is None else pad_token_id
     if filler is not None:
         rows = example_rows(without=filler, ending=filler)
-        batch = _check_batches(checked, collator, rows, pad_token_id=filler)
-    if model is not None:
+        arranged, batch = _check_batches(checked, collator, rows, pad_token_id=filler)
+    if model is None:
+        return
+    with _attending(model, attn_implementation):
         with checked.unraised(CollatorRule.LOSS, "the model"):
-            collator.check_model(model)
+            collator.check_config(model.config, arranged)
+            measured = collator.check_model(model, arranged)
             _check_loss(checked, model, rows, batch)
+        checked.require(
+            CollatorRule.MEASURES,
+            isinstance(measured, dict),
+            f"it gives a {type(measured).__name__}",
+        )
+        with checked.unraised(CollatorRule.MEASURES, "writing it as JSON"):
+            json.dumps(measured, allow_nan=False)
+
+
+@contextmanager
+def _attending(model: PreTrainedModel, implementation: str | None) -> Iterator[None]:
+    """Let a model attend as is wanted, and as before afterwards."""
+    before = model.config._attn_implementation
+    if implementation is None or implementation == before:
+        yield
+        return
+    model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def _check_batches(
     checked: Checked, collator: Collator, rows: list[EncodedRow], *, pad_token_id: int | None
-) -> dict[str, Any]:
-    """Check batches of all rows, of all backwards, and of each alone; give back the first."""
+) -> tuple[Dataset, dict[str, Any]]:
+    """Check batches of all rows, of all backwards, and of each alone.
+
+    Returns:
+        The arranged rows, and the batch of all.
+    """
     from datasets import Dataset
 
     with checked.unraised(CollatorRule.WORKS, "arrange()"):
         arranged = collator.arrange(Dataset.from_list([dict(row) for row in rows]))
-        batch: list[EncodedRow] = [arranged[n] for n in range(len(arranged))]
+        batch: list[dict[str, Any]] = [arranged[n] for n in range(len(arranged))]
         _check_arranged(checked, rows, batch)
     batches = []
     for given in (batch, batch[::-1], *([row] for row in batch)):
@@ -129,15 +169,20 @@ def _check_batches(
         )
         _check_batch(checked, given, made, pad_token_id=pad_token_id)
         batches.append(made)
-    return batches[0]
+    return arranged, batches[0]
 
 
 def _learnt(labels: Sequence[int]) -> list[int]:
     return [label for label in labels if label != IGNORED]
 
 
+def _documents(row: Mapping[str, Any]) -> Sequence[str]:
+    """The documents of an arranged row: `documents` where it may have several, or `document`."""
+    return row["documents"] if "documents" in row else [row["document"]]
+
+
 def _check_arranged(
-    checked: Checked, rows: Sequence[EncodedRow], arranged: Sequence[EncodedRow]
+    checked: Checked, rows: Sequence[EncodedRow], arranged: Sequence[Mapping[str, Any]]
 ) -> None:
     before = Counter(label for row in rows for label in _learnt(row["labels"]))
     after = Counter(label for row in arranged for label in _learnt(row["labels"]))
@@ -147,7 +192,7 @@ def _check_arranged(
         f"of {before.total()} supervised tokens, {(before - after).total()} are lost and "
         f"{(after - before).total()} are more than there were",
     )
-    missing = {row["document"] for row in rows} - {row["document"] for row in arranged}
+    missing = {row["document"] for row in rows}.difference(*map(_documents, arranged))
     checked.require(CollatorRule.ARRANGES, not missing, f"the documents {sorted(missing)} are lost")
     tokens = {t for row in rows for t in row["input_ids"]}
     tokens -= {t for row in arranged for t in row["input_ids"]}
@@ -156,7 +201,7 @@ def _check_arranged(
 
 def _check_batch(
     checked: Checked,
-    rows: Sequence[EncodedRow],
+    rows: Sequence[Mapping[str, Any]],
     batch: Mapping[str, Any],
     *,
     pad_token_id: int | None,
@@ -235,11 +280,12 @@ def _check_loss(
     model.train(False)
     try:
         together = total(batch)
-        alone = sum(
-            total({"input_ids": torch.tensor([ids]), "labels": torch.tensor([labels])})
-            for ids, labels in ((row["input_ids"], row["labels"]) for row in rows)
-            if _learnt(labels)
-        )
+        with stock_attention(model):
+            alone = sum(
+                total({"input_ids": torch.tensor([ids]), "labels": torch.tensor([labels])})
+                for ids, labels in ((row["input_ids"], row["labels"]) for row in rows)
+                if _learnt(labels)
+            )
     finally:
         model.train(training)
     checked.require(

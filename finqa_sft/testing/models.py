@@ -30,6 +30,10 @@ class ModelFactoryRule(Rule):
         "sft_args() are fields of SFTConfig, with values that it takes",
         "Correct the name or the value, or leave the field out.",
     )
+    CONFIG = (
+        "load_config() gives the config of the model that load_model() gives",
+        "Return what AutoConfig.from_pretrained gives for the base; read no weights.",
+    )
     TOKENIZER = (
         "the tokenizer can pad and has a chat template",
         "In load_tokenizer(), set pad_token to a token that the vocabulary has, and take a base "
@@ -98,6 +102,8 @@ def check_model_factory(factory: ModelFactory, *, output_dir: Path) -> None:
     checked.require(
         ModelFactoryRule.SFT_ARGS, not unknown, f"SFTConfig has no {', '.join(unknown)}"
     )
+    with checked.unraised(ModelFactoryRule.CONFIG, "load_config()"):
+        kind = factory.load_config().model_type
     with checked.unraised(ModelFactoryRule.TOKENIZER, "load_tokenizer()"):
         tokenizer = factory.load_tokenizer()
         _check_tokenizer(checked, tokenizer)
@@ -107,6 +113,11 @@ def check_model_factory(factory: ModelFactory, *, output_dir: Path) -> None:
     with checked.unraised(ModelFactoryRule.LOADS, "load_model()"):
         model = factory.load_model(args)
         first, frozen = _weights(model, trained=True), _weights(model, trained=False)
+    checked.require(
+        ModelFactoryRule.CONFIG,
+        kind == model.config.model_type,
+        f"the config is of model type {kind!r}, the model of {model.config.model_type!r}",
+    )
     checked.require(
         ModelFactoryRule.TRAINABLE,
         bool(first),

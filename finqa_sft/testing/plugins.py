@@ -45,6 +45,10 @@ class PluginRule(Rule):
         "a collator's sft_args are fields of SFTConfig",
         "Correct the name, or leave the field out.",
     )
+    REASONS = (
+        "a collator's reasons are for fields of its sft_args",
+        "Correct the name, or leave the reason out.",
+    )
     LIGHT = (
         "offering components imports nothing heavy",
         "Import torch and its kin inside build, so that `finqa-sft check` stays quick.",
@@ -113,6 +117,8 @@ def _check_record(checked: Checked, kind: str, record: Any, named: str) -> None:
         checked.require(
             PluginRule.SFT_ARGS, not unknown, f"SFTConfig has no {', '.join(unknown)} ({named})"
         )
+        free = sorted(record.reasons.keys() - record.sft_args.keys())
+        checked.require(PluginRule.REASONS, not free, f"{named} does not need {', '.join(free)}")
     if isinstance(record, MetricRecord):
         _check_metric(checked, record, named)
 

@@ -169,21 +169,32 @@ def batches(console: Console, b: Batches) -> None:
     )
 
 
-def layout(console: Console, of: Layout) -> None:
-    """Say what an optimizer step learns from, and what sharing documents saves."""
+def layout(console: Console, of: Layout, *, rows: int) -> None:
+    """Say what an optimizer step learns from, and what sharing documents saves.
+
+    Args:
+        console: Where to say it.
+        of: The layout.
+        rows: Rows that the collator made of the questions; as many where it leaves them as they
+            are.
+    """
     _line(
         console,
         "a step",
         f"{of.questions_a_step:.1f} questions with {of.supervised_a_step:.0f} supervised tokens in "
         "the mean",
     )
-    if of.tokens == of.tokens_apart:
+    if of.tokens == of.tokens_apart and rows == of.questions:
         return
     _line(
         console,
         "an epoch",
-        f"{of.tokens} tokens, {of.token_ratio:.2f} times fewer than the {of.tokens_apart} of one "
-        "row a question",
+        f"{of.tokens} tokens, "
+        + (
+            f"{of.token_ratio:.2f} times fewer than the {of.tokens_apart} of one row a question"
+            if of.tokens != of.tokens_apart
+            else "as many as one row a question has"
+        ),
     )
     if of.token_ratio < WORTH_IT:
         _line(console, "", "the collator flattened is as good for questions with little in common")
@@ -192,7 +203,7 @@ def layout(console: Console, of: Layout) -> None:
 def checked(console: Console, measured: Mapping[str, Any]) -> None:
     """Say what the collator's check of the model found."""
     if measured:
-        facts = (f"{name.replace('_', ' ')} {value}" for name, value in measured.items())
+        facts = (f"{name.replace('_', ' ')} {_short(value)}" for name, value in measured.items())
         _line(console, "collator checked", ", ".join(facts))
 
 
@@ -290,6 +301,11 @@ def _resuming_command(recipe: Recipe, folder: RunFolder) -> str:
     overrides = overridden_values(recipe.values()) | last
     words = [written_override(key, value) for key, value in overrides.items()]
     return shlex.join(["finqa-sft", "train", str(recipe.path), *words])
+
+
+def _short(value: object) -> str:
+    """A measured value with two digits that count."""
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
 def _line(console: Console, word: str, text: str) -> None:

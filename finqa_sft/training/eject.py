@@ -57,9 +57,11 @@ def eject(recipe: Recipe, *, rows: Path, overwrite: bool = False) -> str:
             "rows; eject with model.lora.init=gaussian"
         )
     if recipe.collator.name != "padded":
+        counts = "per_device_train_batch_size" in recipe.collator.record.sft_args
         raise RecipeError(
-            f"a plain script has TRL's own padded batches, and the recipe's collator is "
-            f"{recipe.collator.name}; eject with collator.name=padded"
+            "a plain script has TRL's own padded batches, and the recipe's collator is "
+            f"{recipe.collator.name}; eject with 'collator={{name: padded}}'"
+            + (" and a trainer.per_device_train_batch_size, in questions" if counts else "")
         )
     best = recipe.trainer.get(BEST)
     if is_score(best) or is_nll(best):

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from finqa_sft.collators.shared_context import SharedContextOptions
 from finqa_sft.errors import FinqaSftError, TrainingError
 from finqa_sft.plugins.manager import Component
+from finqa_sft.plugins.records import CollatorRecord
 from finqa_sft.recipe import Chosen
 from finqa_sft.training.folder import RunFolder
 
@@ -60,8 +62,12 @@ class Parts:
 
 
 @contextmanager
-def explained(folder: RunFolder) -> Iterator[None]:
+def explained(folder: RunFolder, *, collator: Chosen[CollatorRecord]) -> Iterator[None]:
     """Say what was kept and how to go on where memory, disk or the user end the training.
+
+    Args:
+        folder: The run's folder.
+        collator: Knows by what a batch is made smaller.
 
     Raises:
         TrainingError: The disk is full, or the memory of the device.
@@ -87,12 +93,18 @@ def explained(folder: RunFolder) -> Iterator[None]:
             folder.remove_unfinished()
             raise TrainingError(
                 f"memory ran out ({_first_line(error)}): {folder.kept()}. Set "
-                "trainer.gradient_checkpointing, lower formatter.max_length, or lower "
-                "trainer.per_device_train_batch_size (collator.tokens_per_batch, where the "
-                "collator is shared_context) and raise "
-                f"trainer.gradient_accumulation_steps as much; then {folder.way_on()}"
+                f"trainer.gradient_checkpointing and {folder.way_on()}; or start anew with a lower "
+                f"formatter.max_length, or with a lower {_size_of_batches(collator)} and as much "
+                "more trainer.gradient_accumulation_steps"
             ) from error
         raise
+
+
+def _size_of_batches(collator: Chosen[CollatorRecord]) -> str:
+    """The key of a recipe that makes batches smaller."""
+    if isinstance(collator.options, SharedContextOptions):
+        return "collator.tokens_per_batch"
+    return "trainer.per_device_train_batch_size"
 
 
 def _is_full_disk(error: BaseException) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finqa_sft.preparation import Part
+from finqa_sft.preparation.statistics import tokens_of
 from finqa_sft.training.announce import Batches
 
 if TYPE_CHECKING:
@@ -47,10 +47,7 @@ class Layout:
             batches: How many of its rows an optimizer step has.
         """
         apart = int(part.lengths.sum())
-        tokens = sum(
-            pc.sum(pc.list_value_length(table["input_ids"])).as_py()
-            for table in arranged.with_format("arrow").iter(batch_size=1000)
-        )
+        tokens = tokens_of(arranged)
         # The whole data set may be less than one step.
         share = min(1.0, batches.rows_a_step / batches.rows)
         return cls(

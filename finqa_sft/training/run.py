@@ -104,7 +104,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         batches = announce.Batches.of(args, rows=len(train_dataset))
         layout = Layout.of(data.training, train_dataset, batches)
         announce.batches(console, batches)
-        announce.layout(console, layout)
+        announce.layout(console, layout, rows=batches.rows)
 
         if checkpoint and is_finished(checkpoint, steps=batches.steps):
             # No model is needed to copy one.
@@ -186,7 +186,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             result=result,
         )
         with (
-            explained(folder),
+            explained(folder, collator=recipe.collator),
             record.kept(trainer),
             progress.shown(),
             interruption.watching(),

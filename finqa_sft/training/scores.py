@@ -73,10 +73,12 @@ def _own(named: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
     if world_size() == 1 or not state.end_of_dataloader or state.remainder <= 0:
         return torch.ones_like(labels, dtype=torch.bool)
     rows = torch.arange(len(labels), device=labels.device)[:, None].expand(labels.shape)
-    if len(labels) == 1 and "position_ids" in named:
+    per_process = state.active_dataloader.total_batch_size // world_size()
+    # A batch of one row of the data set has one fate, even if that is many trees.
+    if len(labels) == 1 and per_process > 1 and "position_ids" in named:
         # Rows that stand one after another, each with positions from 0.
         rows = named["position_ids"].eq(0).cumsum(1)[:, 1:] - 1
-    own: int = state.remainder - rank() * state.active_dataloader.total_batch_size // world_size()
+    own: int = state.remainder - rank() * per_process
     return rows < own
 
 
