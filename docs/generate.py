@@ -1,9 +1,9 @@
-"""Writes what is generated: reference pages, and the tables of measured results.
+"""Writes what is generated: reference pages, tables of measured results, and figures.
 
 python docs/generate.py
 
 Recipe keys come from the option models, commands from their own help, results from the JSON files
-in `docs/results`.
+in `docs/results`, figures from what the code computes for a small example (`docs/figures.py`).
 
 The pages depend on this package alone: built-in components, one width of the help, and of the
 trainer's fields only those that the package owns or sets.
@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from figures import shared_context
 
 from finqa_sft.cli.main import VERBS, main
 from finqa_sft.plugins.manager import Plugins
@@ -36,6 +38,10 @@ RECIPES = Path(__file__).resolve().parent / "recipes"
 TRUNCATION = Path(__file__).resolve().parent / "explanation" / "truncation.md"
 TRUNCATION_BEGINS = "<!-- truncation: written by docs/generate.py -->\n"
 TRUNCATION_ENDS = "<!-- end of truncation -->\n"
+TOKENS = Path(__file__).resolve().parent / "explanation" / "shared-context.md"
+TOKENS_BEGINS = "<!-- tokens: written by docs/generate.py -->\n"
+TOKENS_ENDS = "<!-- end of tokens -->\n"
+FIGURE = Path(__file__).resolve().parent / "assets" / "shared_context.svg"
 TRIAL_BEGINS = "<!-- trial: written by docs/generate.py -->\n"
 TRIAL_ENDS = "<!-- end of trial -->\n"
 GENERATED = "<!-- Written by docs/generate.py; change what it reads, not this file. -->"
@@ -77,7 +83,8 @@ CLI_INTRO = """\
 def pages() -> dict[Path, str]:
     """The text of each generated page, by its path."""
     references = {FOLDER / "recipe.md": recipe_page(), FOLDER / "cli.md": cli_page()}
-    return references | trial_pages() | {TRUNCATION: truncation_page()}
+    tables = {TRUNCATION: truncation_page(), TOKENS: tokens_page()}
+    return references | trial_pages() | tables | {FIGURE: shared_context()}
 
 
 def trial_pages() -> dict[Path, str]:
@@ -100,6 +107,32 @@ def truncation_page() -> str:
     for reader, counted in result["data"].items():
         parts.append(_truncation(reader, counted))
     return _between(TRUNCATION, TRUNCATION_BEGINS, "\n".join(parts), TRUNCATION_ENDS)
+
+
+def tokens_page() -> str:
+    """The page on shared context, with the tokens of real files in each layout."""
+    result = json.loads((RESULTS / "shared_context_tokens.json").read_text(encoding="utf-8"))
+    lines = [
+        "| file | recipe | tokenizer | questions | documents | tokens apart | tokens shared "
+        "| times fewer | questions a row |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    notes = []
+    for n in result["data"]:
+        lines.append(
+            f"| `{n['file']}` | `{n['recipe']}` | `{n['tokenizer']}` | {n['questions']:,} "
+            f"| {n['documents']:,} | {n['tokens_apart']:,} | {n['tokens_in_rows']:,} "
+            f"| {n['tokens_apart'] / n['tokens_in_rows']:.2f} | {n['questions_a_row']} |"
+        )
+        if whole := n.get("in_the_whole_set"):
+            notes.append(
+                f"`{n['file']}` is a sample, with {n['questions'] / n['documents']:.1f} questions "
+                f"a document, where the whole set has {whole['questions_a_document']}: by the same "
+                f"lengths that is {whole['token_ratio']} times fewer tokens and "
+                f"{whole['questions_a_row']} questions a row (computed, `{n['tokenizer']}`)."
+            )
+    text = "\n".join(lines) + "\n\n[Record](../results/shared_context_tokens.json). "
+    return _between(TOKENS, TOKENS_BEGINS, text + notes[0] + "\n", TOKENS_ENDS)
 
 
 def _truncation(reader: str, counted: Mapping[str, Any]) -> str:
@@ -154,9 +187,9 @@ def _trial(result: Mapping[str, Any], trial: Mapping[str, Any]) -> str:
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
     return (
         "## A small trial\n\n"
-        "The recipe's factory, adapter, formatter and learning rate with a small base on CPU cores "
-        "([record](../results/recipe_trials_cpu.json)). It shows that the recipe learns from these "
-        f"rows, and says nothing of its own base.\n\n{table}\n"
+        "The recipe's factory, adapter, formatter and learning rate with a small base and padded "
+        "rows on CPU cores ([record](../results/recipe_trials_cpu.json)). It shows that the recipe "
+        f"learns from these rows, and says nothing of its own base.\n\n{table}\n"
     )
 
 

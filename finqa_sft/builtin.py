@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -39,7 +39,13 @@ from finqa_sft.readers.finqa import FinqaOptions, FinqaReader
 from finqa_sft.readers.tatqa import TatqaOptions, TatqaReader
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, TrainerCallback
+    from transformers import (
+        PreTrainedTokenizerBase,
+        TrainerCallback,
+        TrainerControl,
+        TrainerState,
+        TrainingArguments,
+    )
 
 
 @hookimpl
@@ -150,12 +156,15 @@ _FLATTENED_REASONS = _REASONS | {
 }
 
 _ONE_ROW = "a row holds as many questions as collator.tokens_per_batch allows"
+_COMPILED = "no two batches have the same layout, and each would be compiled anew"
 _SHARED_CONTEXT_REASONS = _REASONS | {
     "per_device_train_batch_size": _ONE_ROW,
     "per_device_eval_batch_size": _ONE_ROW,
     "neftune_noise_alpha": "the noise would shrink with the tokens of a row, and a document would "
     "have the same for all its questions",
-    "torch_compile": "no two batches have the same layout, and each would be compiled anew",
+    "torch_compile": _COMPILED,
+    "torch_compile_backend": _COMPILED,
+    "torch_compile_mode": _COMPILED,
     "label_smoothing_factor": "a smoothed loss is made from the logits of all tokens, the "
     "document's too",
 }
@@ -245,7 +254,35 @@ class EarlyStoppingOptions(Options):
 def _early_stopping(options: EarlyStoppingOptions, output_dir: Path) -> TrainerCallback:
     from transformers import EarlyStoppingCallback
 
-    return EarlyStoppingCallback(options.patience, options.threshold)
+    from finqa_sft.recipe.scored import NLL, is_score
+
+    class Stopping(EarlyStoppingCallback):
+        """Says why it ends a run."""
+
+        def on_evaluate(
+            self,
+            args: TrainingArguments,
+            state: TrainerState,
+            control: TrainerControl,
+            metrics: dict[str, float],
+            **kwargs: Any,
+        ) -> None:
+            super().on_evaluate(args, state, control, metrics, **kwargs)
+            poor = self.early_stopping_patience_counter
+            ends = poor >= self.early_stopping_patience and state.global_step < state.max_steps
+            if not ends or not state.is_world_process_zero:
+                return
+            name, least = args.metric_for_best_model, self.early_stopping_threshold
+            by = f" by more than {least:g}" if least else ""
+            several = "" if poor == 1 else "s in a row"
+            hint = f"; while no answer is right, {NLL} tells more" if is_score(name) else ""
+            print(
+                f"early stopping at step {state.global_step}: {name} got no better than "
+                f"{state.best_metric:.4g}{by} in {poor} evaluation{several}"
+                f"{'' if state.best_metric else hint}"
+            )
+
+    return Stopping(options.patience, options.threshold)
 
 
 @hookimpl

@@ -323,13 +323,16 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def generator() -> ModuleType:
+def generator() -> Iterator[ModuleType]:
+    # As `python docs/generate.py` has it, which imports what stands beside it.
+    sys.path.insert(0, str(DOCS))
     spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    yield module
+    sys.path.remove(str(DOCS))
 
 
 def test_the_reference_pages_are_up_to_date(generator: ModuleType) -> None:

@@ -144,7 +144,8 @@ def test_eva_needs_as_many_tokens_as_ranks(tmp_path: Path) -> None:
 
     assert str(caught.value) == (
         "model.lora.init eva takes r=128 directions from each batch, and no batch has so many "
-        "tokens; lower model.lora.r, or raise trainer.per_device_train_batch_size"
+        "tokens; lower model.lora.r, or raise trainer.per_device_train_batch_size "
+        "(collator.tokens_per_batch with the collator shared_context)"
     )
 
 

@@ -411,9 +411,7 @@ def test_a_run_in_another_folder_is_asked_with_its_own_recipe(
 
 
 def test_a_line_can_be_put_beside_its_question(run_folder: Shell) -> None:
-    run_folder.write(
-        "own.csv", "frage,context\nWhat were net sales?,They were $ 5.1 million.\n"
-    )
+    run_folder.write("own.csv", "frage,context\nWhat were net sales?,They were $ 5.1 million.\n")
     words = ("--data", "own.csv", "--option", "question=frage", "--option", "answer=null")
     done(run_folder, "run", *words, "--out", "p.jsonl")
     line = json.loads((run_folder.folder / "p.jsonl").read_text())

@@ -103,7 +103,8 @@ def test_a_recipe_that_names_the_collator_alone_trains(finished: tuple[Path, str
     assert found[-1] < found[0]
     assert line(said, "collator needs").endswith(
         "per_device_train_batch_size=1, per_device_eval_batch_size=1, neftune_noise_alpha=None, "
-        "torch_compile=False, label_smoothing_factor=0.0, attention=shared_context"
+        "torch_compile=False, torch_compile_backend=None, torch_compile_mode=None, "
+        "label_smoothing_factor=0.0, attention=shared_context"
     )
 
 
@@ -425,6 +426,10 @@ ONE_ROW = "a row holds as many questions as collator.tokens_per_batch allows"
         ),
         (
             "torch_compile", "true", "false",
+            "no two batches have the same layout, and each would be compiled anew",
+        ),
+        (
+            "torch_compile_mode", "default", "null",
             "no two batches have the same layout, and each would be compiled anew",
         ),
         (

@@ -18,6 +18,10 @@ SINKS = frozenset(
 )
 """Model types whose heads have a learnt sink (transformers 5.23, the keyword `s_aux`)."""
 
+MASKED_WINDOWS = frozenset({"phimoe", "qwen2_moe"})
+"""Model types that keep a sliding window by a mask alone, without telling attention of it
+(transformers 5.23)."""
+
 DROPOUTS = ("attention_dropout", "attn_pdrop", "attention_probs_dropout_prob")
 """What configs call the dropout of attention weights."""
 
@@ -55,6 +59,10 @@ def _obstacles(config: PreTrainedConfig, longest: int) -> Iterator[str]:
         yield f"it has layers of {', '.join(layers)}"
     if text.model_type in SINKS:
         yield "its attention has sinks"
+    window = fields.get("sliding_window")
+    windowed = "sliding_attention" in (fields.get("layer_types") or ("sliding_attention",))
+    if text.model_type in MASKED_WINDOWS and window and windowed and longest > window:
+        yield f"a mask alone keeps its window of {window} tokens, and there is a row of {longest}"
     if fields.get("alibi"):
         yield "ALiBi counts distances in the row, not in the tree"
     if fields.get("use_bidirectional_attention"):

@@ -25,6 +25,7 @@ from finqa_sft.wording import visible
 STANDARD_INPUT = "-"
 EVIDENCE_SHOWN = 8
 
+_END = "Ctrl-Z, Enter" if sys.platform == "win32" else "Ctrl-D"
 _OVERRIDE = re.compile(r"[a-z_][\w.]*=")
 
 
@@ -53,12 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.overrides = [word for word in arguments.overrides if _OVERRIDE.match(word)]
     if len(asked) > 1:
         raise DataError(f"{len(asked)} questions are given; put one question in quotes")
+    if asked and not asked[0].strip():
+        raise DataError("the question is empty; put one in quotes, or leave it out to be asked")
     if not asked and arguments.context == STANDARD_INPUT:
         raise DataError("the page comes from standard input, so the question must be an argument")
     page = _page(arguments.context)
     trained, _ = chosen_trained(arguments)
     quiet_libraries()
     answerer = load_answerer(trained)
+    # Typed questions stand in the terminal already.
+    shows_question = not asked and not sys.stdin.isatty()
     history: tuple[Turn, ...] = ()
     for number, text in enumerate(asked or _typed(), start=1):
         question = Question(id=str(number), text=text, document=page, answer="", history=history)
@@ -70,6 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
         found = _found(question, predicted)
         if arguments.json:
             print(json.dumps(found, ensure_ascii=False), flush=True)
+        elif shows_question:
+            print_rows([("question", visible(text)), *_rows(found)])
+            print()
         else:
             print_rows(_rows(found))
         if arguments.conversation:
@@ -85,16 +93,15 @@ def _page(name: str) -> Document:
 
 
 def _typed() -> Iterator[str]:
-    """Questions as they are typed, until the input ends or a line is empty."""
-    prompt = "question (empty to end): " if sys.stdin.isatty() else ""
+    """Questions as they are typed, until the input ends; empty lines are none."""
+    prompt = f"question ({_END} to end): " if sys.stdin.isatty() else ""
     while True:
         try:
             text = input(prompt).strip()
         except EOFError:
             return
-        if not text:
-            return
-        yield text
+        if text:
+            yield text
 
 
 def _found(question: Question, predicted: Predicted) -> dict[str, Any]:
@@ -128,7 +135,8 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "value", f"{value} {found['scale']}".strip()
     if found["problem"]:
         yield "problem", visible(found["problem"])
-        yield "written", visible(found["written"])
+        if found["written"] != found["value"]:
+            yield "written", visible(found["written"])
     if found["votes"]:
         yield "votes", str(found["votes"])
     for text in found["evidence"][:EVIDENCE_SHOWN]:

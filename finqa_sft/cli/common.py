@@ -71,6 +71,14 @@ def print_rows(rows: Iterable[Sequence[str | Text]]) -> None:
     console.print(table)
 
 
+def print_below(rows: Iterable[Sequence[str | Text]]) -> None:
+    """Print rows below a blank line; nothing where there are none."""
+    rows = list(rows)
+    if rows:
+        print()
+        print_rows(rows)
+
+
 def tell(text: str) -> None:
     """Say how far the work is, apart from what another program may read."""
     if is_main():

@@ -7,7 +7,7 @@ import json
 import signal
 from pathlib import Path
 
-from finqa_sft.cli.common import print_rows, tell
+from finqa_sft.cli.common import print_below, print_rows, tell
 from finqa_sft.cli.trained import (
     add_data_arguments,
     add_trained_arguments,
@@ -100,8 +100,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
     print_rows(metric_rows(found))
-    print()
-    print_rows(breakdown_rows(found))
-    print()
-    print_rows([*count_rows(found), ("report", str(folder.report))])
+    print_below(breakdown_rows(found))
+    print_below([*count_rows(found), ("report", str(folder.report))])
     return 0

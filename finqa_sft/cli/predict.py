@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         trained, plugins = chosen_trained(arguments)
         quiet_libraries()
         joined()
-        questions = asked_data(arguments, trained.recipe, plugins).questions
+        questions = asked_data(arguments, trained.recipe, plugins, answered=False).questions
         decoding = decoding_of(trained.recipe, longest_answer=trained.longest_answer)
         store = PredictionStore(
             arguments.out,

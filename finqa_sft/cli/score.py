@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from finqa_sft.cli.common import load_plugins, print_rows
+from finqa_sft.cli.common import load_plugins, print_below, print_rows
 from finqa_sft.cli.sources import found_reader, reader_of_file, with_options
 from finqa_sft.documents import Question
 from finqa_sft.errors import DataError, OutputError
@@ -96,10 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({**about, **numbers}, indent=2, ensure_ascii=False))
         return 0
     print_rows(metric_rows(numbers))
-    print(f"\nin percent, over all gold questions; intervals: {numbers['interval']}\n")
-    print_rows(breakdown_rows(numbers))
-    print()
-    print_rows(count_rows(numbers))
+    print(f"\nin percent, over all gold questions; intervals: {numbers['interval']}")
+    print_below(breakdown_rows(numbers))
+    print_below(count_rows(numbers))
     for line in _remarks(evaluation, numbers):
         print(line)
     return 0

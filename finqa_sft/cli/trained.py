@@ -19,6 +19,7 @@ from finqa_sft.plugins.manager import Component, Plugins
 from finqa_sft.plugins.records import MetricRecord
 from finqa_sft.preparation.counts import Counts
 from finqa_sft.preparation.prepare import read_sides
+from finqa_sft.readers.columns import ColumnsOptions
 from finqa_sft.recipe import Chosen, Recipe, load_recipe
 from finqa_sft.recipe.overrides import apply_overrides
 from finqa_sft.recipe.problems import recipe_error
@@ -108,7 +109,7 @@ def _require_named(run: str) -> None:
     path = Path(run).expanduser()
     if path.exists() or path.suffix in (".yaml", ".yml") or run in shipped_recipes():
         return
-    if any(c.isspace() for c in run):
+    if run.endswith("?") or any(c.isspace() for c in run):
         raise RecipeError(f"{run!r} stands where RUN comes, {_WHICH}; a question comes after it")
     runs = [str(each.parent) for each in path.parent.glob("*/run.json")]
     hint = did_you_mean(run, [*runs, *shipped_recipes()])
@@ -130,8 +131,16 @@ class AskedData:
     metrics: dict[str, Metric]
 
 
-def asked_data(arguments: argparse.Namespace, recipe: Recipe, plugins: Plugins) -> AskedData:
+def asked_data(
+    arguments: argparse.Namespace, recipe: Recipe, plugins: Plugins, *, answered: bool = True
+) -> AskedData:
     """The questions of `--data`, else those that the recipe holds out.
+
+    Args:
+        arguments: Those of `add_data_arguments`.
+        recipe: The recipe of the model that is asked.
+        plugins: The components at hand.
+        answered: Whether the answers are needed; if not, a table may lack their column.
 
     Raises:
         DataError: There is none, or a row cannot be read.
@@ -149,7 +158,10 @@ def asked_data(arguments: argparse.Namespace, recipe: Recipe, plugins: Plugins) 
     applied = apply_overrides({}, arguments.option)
     problems = list(applied.problems)
     component = found_reader(arguments.data, name=arguments.reader, plugins=plugins)
-    reader = reader_of_file(component, arguments.data, applied.data, problems)
+    options = dict(applied.data)
+    if not answered and component.record.config is ColumnsOptions:
+        options.setdefault("answer", None)
+    reader = reader_of_file(component, arguments.data, options, problems)
     if reader is None or problems:
         raise recipe_error("--option", problems)
     if any(value.path.startswith("evaluation.metrics.") for value in recipe.values()):

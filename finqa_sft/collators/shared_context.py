@@ -8,7 +8,7 @@ once for all its questions. `finqa_sft.collators.trees` says how rows become tre
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -39,6 +39,8 @@ SFT_ARGS: dict[str, Any] = {
     "neftune_noise_alpha": None,
     # Each batch has a layout of its own, for which all would be compiled anew.
     "torch_compile": False,
+    "torch_compile_backend": None,
+    "torch_compile_mode": None,
     # A smoothed loss is computed from the logits of all tokens, the document's too, in a forward of
     # its own.
     "label_smoothing_factor": 0.0,
@@ -124,10 +126,16 @@ class SharedContextCollator:
             Rows as `ArrangedRow` describes, of nearly equal lengths.
 
         Raises:
-            DataError: A question alone has more tokens than `tokens_per_batch`.
+            DataError: Rows do not name their document, or a question alone has more tokens than
+                `tokens_per_batch`.
         """
         from datasets import Dataset
 
+        if len(dataset) and "document" not in dataset.column_names:
+            raise DataError(
+                "rows have no column 'document', by which the collator shared_context knows whose "
+                "questions they are; add one to the rows"
+            )
         trees: list[Tree] = []
         documents: list[str] = []
         for document, rows in by_document(dataset).items():
@@ -151,6 +159,7 @@ class SharedContextCollator:
 
     def check_config(self, config: PreTrainedConfig, dataset: Dataset) -> None:
         """Refuse a base that shared context would train wrongly, as far as its config tells."""
+        _require_arranged(dataset.column_names)
         shapes = dataset.select_columns(["lengths", "depths"])
         longest = max((max(_ends(row)) for row in shapes), default=0)
         refuse_unsupported(config, longest=longest)
@@ -163,6 +172,7 @@ class SharedContextCollator:
         """
         from finqa_sft.collators.verification import verify
 
+        _require_arranged(dataset.column_names)
         return verify(model, self, dataset)
 
     def __call__(self, rows: Sequence[ArrangedRow]) -> dict[str, Any]:
@@ -180,11 +190,8 @@ class SharedContextCollator:
         """
         import torch
 
-        if any("lengths" not in row for row in rows):
-            raise DataError(
-                "the collator shared_context takes rows that it has arranged; give the trainer "
-                "train_dataset=collator.arrange(rows), and eval_dataset likewise"
-            )
+        for row in rows:
+            _require_arranged(row)
         lengths: list[int] = []
         parents: list[int] = []
         depths: list[int] = []
@@ -210,6 +217,14 @@ class SharedContextCollator:
             ),
             "use_cache": False,
         }
+
+
+def _require_arranged(columns: Container[str]) -> None:
+    if "lengths" not in columns:
+        raise DataError(
+            "the collator shared_context takes rows that it has arranged; give the trainer "
+            "train_dataset=collator.arrange(rows), and eval_dataset likewise"
+        )
 
 
 def _joined(trees: Sequence[Tree]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _parted(group: Sequence[Row], position: int) -> list[list[Row]]:
 
 
 def trees_within(rows: Sequence[Row], *, at_most: int) -> Iterator[Tree]:
-    """The rows of a document in as few trees as hold them, none with more than so many tokens.
+    """The rows of a document in one tree, or in several where it would have too many tokens.
 
     Args:
         rows: Rows of one document, none longer than a tree may be.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from finqa_sft.collators.shared_context import ArrangedRow, SharedContextCollator
 
-TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """By the dtype of the logits, how far the loss of a question may differ: in nats a token, or as a
 share of the loss where that is above 1."""
 
@@ -42,11 +42,18 @@ def verify(
 
     Returns:
         `questions`: how many were compared; `largest_difference` and `tolerance`: see `TOLERANCES`;
-        `dtype`: of the logits.
+        `dtype`: of the logits. Nothing where no token of the two rows is learnt.
 
     Raises:
-        ModelError: The losses differ by more than the tolerance.
+        ModelError: The model has another attention than the collator's batches need, or the losses
+            differ by more than the tolerance.
     """
+    attention = model.config.get_text_config()._attn_implementation
+    if attention != collator.attn_implementation:
+        raise ModelError(
+            f"the model's attention is {attention!r}, which lets the questions of a document see "
+            "each other; call model.set_attn_implementation(collator.attn_implementation) first"
+        )
     training = model.training
     model.train(False)
     try:
@@ -56,10 +63,13 @@ def verify(
             ]
     finally:
         model.train(training)
+    if not compared:
+        return {}
     dtype = compared[0][2]
     tolerance = TOLERANCES[dtype]
-    difference = max(abs(shared - alone) / max(1.0, alone) for shared, alone, _ in compared)
-    # Not a number is no agreement either.
+    differences = [abs(shared - alone) / max(1.0, alone) for shared, alone, _ in compared]
+    # Where one is not a number, torch's largest is none either, and that is no agreement.
+    difference = float(torch.tensor(differences, dtype=torch.float64).max())
     if not difference <= tolerance:
         raise ModelError(
             f"model type {model.config.model_type!r} gives a question in shared context a loss "
@@ -83,6 +93,8 @@ def _chosen(dataset: Dataset) -> list[int]:
         return max(int(length + depth) for length, depth in zip(*shapes[row], strict=True))
 
     rows = range(len(shapes))
+    if not rows:
+        return []
     return sorted({max(rows, key=longest), max(rows, key=lambda row: len(shapes[row][0]))})
 
 
@@ -97,7 +109,10 @@ def _compared(
         [int(place) for place in path[depth:] if labels[place] != IGNORED]
         for path, depth in zip(paths, row["depths"], strict=True)
     ]
-    branches = _spread([n for n, places in enumerate(own) if places], [len(path) for path in paths])
+    learning = [n for n, places in enumerate(own) if places]
+    if not learning:
+        return []
+    branches = _spread(learning, [len(path) for path in paths])
     places = [place for n in branches for place in own[n]]
     shared, dtype = _log_likelihoods(model, batch, labels, places)
     compared = []

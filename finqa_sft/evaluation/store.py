@@ -25,6 +25,10 @@ _ENDS = 2**20
 """Bytes at each end of a file of weights that tell it from another one of its size."""
 
 
+_SHOWN = 3
+"""So many differences between two sets of predictions are named."""
+
+
 class PredictionStore:
     """Predictions on disk: parts while they are made, one file once all are there.
 
@@ -121,8 +125,8 @@ class PredictionStore:
         changed = self._changed()
         if changed and not overwrite:
             raise OutputError(
-                f"{self.path} holds predictions of something else ({changed}); name another file, "
-                "or replace it with --overwrite"
+                f"{self.path} holds predictions of something else ({changed}); name another place "
+                "with --out, or replace it with --overwrite"
             )
         if changed:
             for path in written:
@@ -139,8 +143,22 @@ class PredictionStore:
         except (OSError, ValueError) as error:
             return f"{self.about_path.name} cannot be read: {error}"
         keys = [k for k in {**before, **self._about} if before.get(k) != self._about.get(k)]
-        shown = [f"{k} was {before.get(k)} and is {self._about.get(k)}" for k in keys[:3]]
-        return ", ".join(shown)
+        shown = [_difference(k, before.get(k), self._about.get(k)) for k in keys[:_SHOWN]]
+        more = [f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else []
+        return ", ".join([*shown, *more])
+
+
+def _difference(key: str, was: object, now: object) -> str:
+    """How one of the things that predictions depend on has changed; hashes are not shown."""
+    match key:
+        case "questions":
+            return "the questions, their pages or their order are others"
+        case "weights" if was and now:
+            return "the trained model is another one"
+        case "weights":
+            names = ("a trained model", "the base alone")
+            return f"they were of {names[not was]} and are of {names[not now]}"
+    return f"{key} was {was} and is {now}"
 
 
 def write_predictions(path: Path, predictions: Iterable[Predicted]) -> None:

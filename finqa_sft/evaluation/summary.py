@@ -79,13 +79,18 @@ def metric_rows(numbers: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def breakdown_rows(numbers: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The breakdowns of the first metric that applies to any question, as rows of a table."""
+    """The breakdowns of the first metric that applies to any question, as rows of a table.
+
+    What does not part the questions into two groups or more is left out.
+    """
     for metric, properties in numbers["breakdowns"].items():
         if not properties:
             continue
-        figure = next(iter(numbers["metrics"][metric]))
-        yield f"{metric} {figure} by", "", "value", "95% interval", "n"
-        for name, groups in properties.items():
+        parting = {name: groups for name, groups in properties.items() if len(groups) > 1}
+        if parting:
+            figure = next(iter(numbers["metrics"][metric]))
+            yield f"{metric} {figure} by", "", "value", "95% interval", "n"
+        for name, groups in parting.items():
             for label, group in groups.items():
                 yield name, label, *_cells(group)
         return

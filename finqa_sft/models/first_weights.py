@@ -85,7 +85,8 @@ def initialise_from_rows(trainer: SFTTrainer) -> None:
     if max(int(_attended(batch).sum()) for batch in loader) < config.r:
         raise ModelError(
             f"model.lora.init eva takes r={config.r} directions from each batch, and no batch has "
-            "so many tokens; lower model.lora.r, or raise trainer.per_device_train_batch_size"
+            "so many tokens; lower model.lora.r, or raise trainer.per_device_train_batch_size "
+            "(collator.tokens_per_batch with the collator shared_context)"
         )
     # PEFT prints a line for each layer and batch with too few tokens.
     with contextlib.redirect_stdout(io.StringIO()):

@@ -163,8 +163,8 @@ def batches(console: Console, b: Batches) -> None:
     _line(
         console,
         "batches",
-        f"{b.per_device} rows × {b.accumulation} accumulated × {b.processes} "
-        f"process{'es' if b.processes != 1 else ''} = {b.rows_a_step} rows a step; "
+        f"{number(b.per_device, 'row')} × {b.accumulation} accumulated × {b.processes} "
+        f"process{'es' if b.processes != 1 else ''} = {number(b.rows_a_step, 'row')} a step; "
         f"{b.steps_an_epoch} steps an epoch, {b.steps} in all",
     )
 

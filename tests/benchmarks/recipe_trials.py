@@ -43,6 +43,7 @@ def main() -> None:
     overrides = [
         f"formatter.max_length={arguments.max_length}",
         f"trainer.max_steps={arguments.steps}",
+        "collator={name: padded}",
         "trainer.per_device_train_batch_size=2",
         "trainer.gradient_accumulation_steps=1",
         "trainer.warmup_steps=3",

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finqa_sft.evaluation.comparison import Comparison
-from finqa_sft.evaluation.intervals import Estimate
 from finqa_sft.evaluation.report.entries import Entry
 from finqa_sft.evaluation.report.plots import Bar, Plot, bars
 
@@ -38,25 +36,6 @@ class ShownFigure:
     high: float
     n: int
     of_predictions: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """How a figure differs between two runs.
-
-    Attributes:
-        metric: The metric's name.
-        name: The figure's name.
-        here: Its value in the run that is reported.
-        there: Its value in the other run.
-        estimate: The difference over the questions that both have.
-    """
-
-    metric: str
-    name: str
-    here: float
-    there: float
-    estimate: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +85,6 @@ def shown_figures(numbers: Mapping[str, Any]) -> list[ShownFigure]:
         )
         for metric, figures in numbers["metrics"].items()
         for name, figure in figures.items()
-    ]
-
-
-def differences(
-    comparison: Comparison, here: Mapping[str, Any], there: Mapping[str, Any]
-) -> list[Difference]:
-    """How the figures of two summaries differ."""
-    return [
-        Difference(
-            metric=metric,
-            name=name,
-            here=here["metrics"][metric][name]["value"],
-            there=there["metrics"][metric][name]["value"],
-            estimate=estimate,
-        )
-        for metric, figures in comparison.differences.items()
-        for name, estimate in figures.items()
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from finqa_sft.formatters.values import number_text
 Change: TypeAlias = Literal["better", "worse", "same", ""]
 
 _MOST_SAMPLES = 12
+
+_HASH = re.compile(r"[0-9a-f-]{16}")
+"""A part of ids that say nothing to a person: uids, and those made of a page's content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,12 @@ class Entry:
     def right(self) -> str:
         """`yes` or `no`; empty where no metric applies."""
         return ("yes" if self.scored.verdict.right else "no") if self.scored.scores else ""
+
+    @property
+    def label(self) -> str:
+        """What the question is called: by its id, or by its row where the id is a hash."""
+        question = self.scored.question
+        return (question.source if _HASH.search(question.id) else "") or question.id
 
     @property
     def verdict(self) -> str:

@@ -21,7 +21,6 @@ from finqa_sft.evaluation.comparison import compare
 from finqa_sft.evaluation.report.contents import (
     breakdowns,
     counted,
-    differences,
     filters,
     headline,
     kinds,
@@ -118,13 +117,13 @@ def report_html(run: ReportedRun, *, against: ReportedRun | None = None) -> str:
         "title": run.title,
         "other_title": clipped(against.title, _LONGEST_TITLE) if against else "",
         "facts": _facts(run, against),
+        "n_there": len(against.evaluation.scored) if against else 0,
         "numbers": here,
         "headline": headline(figures),
         "figures": figures,
         "counted": counted(here),
         "odd_ids": _odd_ids(run.evaluation),
         "comparison": comparison,
-        "differences": differences(comparison, here, there) if comparison and there else (),
         "kinds": found_kinds,
         "filters": filters(listed, found_kinds, compared=against is not None),
         "breakdowns": list(breakdowns(here)),
@@ -178,8 +177,8 @@ def _hash(script: str) -> str:
 
 
 def _facts(run: ReportedRun, against: ReportedRun | None) -> list[tuple[str, list[str]]]:
-    """Each fact of a run, beside the same one of the other."""
-    runs = [run] if against is None else [run, against]
+    """Each fact of a run, beside the same one of the other, where anything is known of that."""
+    runs = [run, against] if against and against.facts else [run]
     names = dict.fromkeys(name for each in runs for name in each.facts)
     return [(name, [each.facts.get(name, "") for each in runs]) for name in names]
 
