@@ -228,9 +228,12 @@ def _varlen(
 ) -> torch.Tensor:
     """One call of FlashAttention for all branches, each with fewer queries than keys."""
     width, dtype = value.shape[-1], _compute_dtype(query)
-    # The kernel wants values as wide as keys.
-    value = pad(value, (0, query.shape[-1] - width))
-    q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    # The kernel wants values as wide as keys; zeros change neither scores nor sums.
+    widest = max(width, query.shape[-1])
+    q, k, v = (
+        pad(x[0].transpose(0, 1).to(dtype), (0, widest - x.shape[-1])) for x in (query, key, value)
+    )
     k, v = k.index_select(0, branches.key_index), v.index_select(0, branches.key_index)
     bounds = branches.cu_seq_q, branches.cu_seq_k, max(branches.lengths), max(branches.path_lengths)
     # A token sees itself and window - 1 before it.
