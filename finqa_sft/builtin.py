@@ -259,15 +259,14 @@ def _early_stopping(options: EarlyStoppingOptions, output_dir: Path) -> TrainerC
     class Stopping(EarlyStoppingCallback):
         """Says why it ends a run."""
 
-        def on_evaluate(
+        def on_evaluate(  # type: ignore[override]
             self,
             args: TrainingArguments,
             state: TrainerState,
             control: TrainerControl,
-            metrics: dict[str, float],
             **kwargs: Any,
         ) -> None:
-            super().on_evaluate(args, state, control, metrics, **kwargs)
+            super().on_evaluate(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
             poor = self.early_stopping_patience_counter
             ends = poor >= self.early_stopping_patience and state.global_step < state.max_steps
             if not ends or not state.is_world_process_zero:

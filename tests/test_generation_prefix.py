@@ -19,7 +19,7 @@ NEW = 12
 TIE = 1e-4
 
 WHY = {
-    "gptj": "gptj has an attention of its own, which may count positions",
+    "stablelm": "stablelm has an attention of its own, which may count positions",
     "bloom": "bloom takes no position ids, or no cache",
     "mamba": "mamba keeps states that are not by token",
     "lfm2": "lfm2 has LinearAttentionLayer in its cache",
@@ -39,7 +39,7 @@ FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("gpt2", {}),
     ("opt", {"ffn_dim": 128, "word_embed_proj_dim": 64}),
     ("gpt_neox", {}),
-    ("gptj", {"rotary_dim": 8}),
+    ("stablelm", {}),
     ("bloom", {}),
     ("mamba", {}),
     ("lfm2", {"layer_types": ["conv", "full_attention"]}),

@@ -102,7 +102,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("mpt", {}, REPLACED),
     ("falcon", {"alibi": True}, REPLACED),
     ("falcon", {"alibi": False}, REPLACED),
-    ("gptj", {}, REPLACED),
     ("stablelm", {}, REPLACED),
     ("gemma3_text", {"use_bidirectional_attention": True}, AHEAD),
     ("gemma3", {"text_config": {"use_bidirectional_attention": True}}, AHEAD),

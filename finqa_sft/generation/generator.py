@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicCache
 from finqa_sft.errors import HardwareError, ModelError
 from finqa_sft.generation.decoding import Completion, Decoding, Prompt
 from finqa_sft.generation.prefixes import Row, grouped, shared_layout, take
-from finqa_sft.generation.reach import reach, why_apart
+from finqa_sft.generation.reach import cache_argument, reach, why_apart
 from finqa_sft.generation.sampling import OwnDraws, own_numbers
 from finqa_sft.generation.state import generating, unwrapped
 
@@ -157,13 +157,13 @@ class Generator:
             ids, mask = self._padded(layout.prefixes, model.device)
             cache = DynamicCache(config=model.config)
             # Reading is all that is wanted: the token that is written is not in the cache.
-            self._generate(model, ids, mask, new=1, past_key_values=cache)
+            more[cache_argument(model)] = cache
+            self._generate(model, ids, mask, new=1, **more)
             owners = torch.tensor(layout.owners, device=model.device)
             cache.batch_select_indices(owners)
             rest, rest_mask = self._padded(layout.suffixes, model.device)
             ids = torch.cat([ids[owners], rest], dim=1)
             mask = torch.cat([mask[owners], rest_mask], dim=1)
-            more["past_key_values"] = cache
         if self._decoding.samples > 1:
             more["logits_processor"] = [self._draws(rows, ids)]
         output = self._generate(model, ids, mask, new=rows[0].new, **more)

@@ -61,6 +61,11 @@ def _steady(rope: dict[str, Any], config: Any) -> int | None:
     return min(lengths, default=None)
 
 
+def cache_argument(model: PreTrainedModel) -> str:
+    """What a model calls the cache that it is given: until transformers 5.23, `past_key_values`."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 def why_apart(model: PreTrainedModel) -> str:
     """Why rows cannot continue from a common beginning in the cache; empty where they can.
 
@@ -70,7 +75,7 @@ def why_apart(model: PreTrainedModel) -> str:
     if model._is_stateful:
         return f"{model.config.model_type} keeps states that are not by token"
     parameters = inspect.signature(model.forward).parameters
-    if not {"past_key_values", "position_ids", "attention_mask"} <= parameters.keys():
+    if not {cache_argument(model), "position_ids", "attention_mask"} <= parameters.keys():
         return f"{model.config.model_type} takes no position ids, or no cache"
     if not model._supports_attention_backend:
         return f"{model.config.model_type} has an attention of its own, which may count positions"
