@@ -45,6 +45,15 @@ def asking(shell: Shell, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     return ask
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class _Computed:
+    text, scale, problem = "5.2", "", "it is cut off"
+
+
 def rows(out: str) -> list[str]:
     return [" ".join(line.split()) for line in out.splitlines()]
 
@@ -119,10 +128,39 @@ def test_questions_are_taken_from_a_pipe(asking: Callable[..., Any]) -> None:
     assert (said.status, said.err) == (0, "")
     found = [json.loads(line) for line in said.out.splitlines()]
     assert [one["question"] for one in found] == [QUESTION, "And 2019?"]
-    # An empty line ends it.
-    said = asking("--context", "page.md", "--json", says="5.1", typed=f"{QUESTION}\n\nAnd 2019?\n")
-    assert len(said.out.splitlines()) == 1
     assert asking("--context", "page.md", typed="").out == ""
+
+
+def test_an_empty_line_is_no_question(asking: Callable[..., Any]) -> None:
+    said = asking("--context", "page.md", "--json", says="5.1", typed=f"{QUESTION}\n \nAnd 2019?\n")
+    assert [json.loads(line)["question"] for line in said.out.splitlines()] == [
+        QUESTION, "And 2019?"
+    ]  # fmt: skip
+
+
+def test_answers_to_questions_from_a_pipe_stand_below_their_question(
+    asking: Callable[..., Any],
+) -> None:
+    said = asking("--context", "page.md", says="5.2", typed=f"{QUESTION}\nAnd 2019?\n")
+    assert rows(said.out) == [
+        f"question {QUESTION}", "value 5.2", "", "question And 2019?", "value 5.2", ""
+    ]  # fmt: skip
+
+
+def test_questions_that_are_typed_in_a_terminal_are_not_repeated(
+    asking: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("test_ask.io.StringIO", _Terminal)
+    said = asking("--context", "page.md", says="5.2", typed=f"{QUESTION}\n")
+    assert rows(said.out)[0].endswith("to end): value 5.2")
+
+
+def test_what_was_written_is_not_repeated_where_it_is_the_value(
+    asking: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finqa_sft.cli.ask.computed_prediction", lambda *_: _Computed())
+    said = asking("--context", "page.md", QUESTION, says="5.2")
+    assert rows(said.out) == ["value 5.2", "problem it is cut off"]
 
 
 def test_a_typed_question_that_is_too_long_does_not_end_the_conversation(
@@ -198,6 +236,8 @@ def test_a_long_page_is_cut_and_says_so(asking: Callable[..., Any], shell: Shell
                                           "rows"),
         (["--context", "page.md", "What?", "And?"], "2 questions are given; put one question in "
                                                     "quotes"),
+        (["--context", "page.md", " "], "the question is empty; put one in quotes, or leave it out "
+                                        "to be asked"),
         (["--context", "-"], "the page comes from standard input, so the question must be an "
                              "argument"),
         (["--context", "page.md", "What?", "formater.name=answer"], "formatter"),

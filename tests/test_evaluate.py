@@ -110,6 +110,33 @@ def test_two_evaluations_are_compared(run_folder: Shell) -> None:
     )
 
 
+def test_predictions_of_other_questions_are_refused_before_any_question_is_asked(
+    run_folder: Shell,
+) -> None:
+    run_folder.write("other.jsonl", '{"id": "x", "answer": "5"}\n')
+    assert run_folder.refused("evaluate", "run", "--against", "other.jsonl") == (
+        "other.jsonl has no prediction of a question that is asked here; name predictions of the "
+        "same questions"
+    )
+    run_folder.write("gold.csv", "question,answer\nWhat were sales?,5\n")
+    assert run_folder.refused("evaluate", "run", "--against", "gold.csv") == (
+        "gold.csv: begins with 'question,answer', so it is no JSON object or list; expected a JSON "
+        "object a line with 'id' and 'answer' or 'program', a list of such objects, FinQA's list "
+        "of {'id', 'predicted'}, or TAT-QA's {uid: [answer, scale]}"
+    )
+    assert not (run_folder.folder / "run" / "evaluation").exists()
+
+
+def test_a_comparison_counts_what_either_side_lacks(run_folder: Shell) -> None:
+    numbers(run_folder, "run", "--base", "--out", "base")
+    lines = (run_folder.folder / "base" / "predictions.jsonl").read_text().splitlines()[:4]
+    run_folder.write("some.jsonl", "\n".join([*lines, '{"id": "x", "answer": "5"}']))
+    numbers(run_folder, "run", "--against", "some.jsonl")
+    assert (
+        "All figures here are of the 4 questions that both have; 5 are only here, 1 only there."
+    ) in (run_folder.folder / "run" / "evaluation" / "report.html").read_text()
+
+
 def test_what_the_base_answered_before_the_training_is_compared_with(run_folder: Shell) -> None:
     numbers(run_folder, "run", "--base", "--out", "base")
     target = run_folder.folder / "run" / "evaluation"
@@ -144,8 +171,8 @@ def test_results_of_something_else_are_kept(run_folder: Shell) -> None:
     before = (run_folder.folder / "run" / "evaluation" / "scores.json").read_bytes()
     assert run_folder.refused("evaluate", "run", "evaluation.max_new_tokens=3") == (
         "run/evaluation/predictions.jsonl holds predictions of something else "
-        "(decoding.max_new_tokens was 6 and is 3); name another file, or replace it with "
-        "--overwrite"
+        "(decoding.max_new_tokens was 6 and is 3); name another place with --out, or replace it "
+        "with --overwrite"
     )
     numbers(run_folder, "run", "evaluation.max_new_tokens=3", "--overwrite")
     assert (run_folder.folder / "run" / "evaluation" / "scores.json").read_bytes() != before

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from finqa_sft.documents import Document, Paragraph, Question
@@ -57,18 +59,31 @@ def test_questions_that_both_have_are_better_worse_or_as_before() -> None:
 def test_the_difference_is_paired_by_document() -> None:
     before = evaluated({f"{page}{n}": "6" for page in "abcdefgh" for n in range(4)})
     now = evaluated({f"{page}{n}": "5" if n < 2 else "6" for page in "abcdefgh" for n in range(4)})
-    difference = compare(now, before).differences["m"]["same"]
+    difference = compare(now, before).differences["m"]["same"].change
     assert (difference.value, difference.n) == (0.5, 32)
     # Every document got better by as much, so that drawing documents changes nothing.
     assert (difference.low, difference.high) == (0.5, 0.5)
-    assert compare(before, now).differences["m"]["same"].value == -0.5
+    assert compare(before, now).differences["m"]["same"].change.value == -0.5
+
+
+def test_both_means_are_over_the_questions_that_both_have() -> None:
+    before = evaluated({"a": "5", "b": "6", "old": "5"})
+    now = evaluated({"a": "5", "b": "5", "new": "6", "newer": "6"})
+    difference = compare(now, before).differences["m"]["same"]
+    assert (difference.now, difference.before, difference.change.value) == (1.0, 0.5, 0.5)
+
+
+def test_predictions_of_questions_that_were_not_asked_now_are_counted() -> None:
+    before, now = evaluated({"a": "5"}), evaluated({"a": "5"})
+    before, now = replace(before, extra=("x", "y")), replace(now, extra=("y",))
+    assert compare(now, before).only_before == ("x",)
 
 
 def test_an_evaluation_differs_from_itself_by_nothing() -> None:
     same = evaluated({"a1": "5", "a2": "6"})
     found = compare(same, same)
     assert (found.better, found.worse, found.only_now, found.only_before) == ((), (), (), ())
-    difference = found.differences["m"]["same"]
+    difference = found.differences["m"]["same"].change
     assert (difference.low, difference.value, difference.high) == (0.0, 0.0, 0.0)
 
 

@@ -80,6 +80,31 @@ def test_a_finished_file_is_in_the_order_of_the_questions_and_without_parts(tmp_
         assert list(done) == ["y", "x"]
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "differs"),
+    [
+        ({"questions": "ab"}, {"questions": "cd"}, "the questions, their pages or their order are "
+                                                   "others"),
+        ({"weights": "ab"}, {"weights": "cd"}, "the trained model is another one"),
+        ({"weights": ""}, {"weights": "cd"}, "they were of the base alone and are of a trained "
+                                             "model"),
+        ({"weights": "ab"}, {"weights": ""}, "they were of a trained model and are of the base "
+                                             "alone"),
+    ],
+)  # fmt: skip
+def test_what_differs_is_said_without_hashes(
+    tmp_path: Path, was: dict[str, Any], now: dict[str, Any], differs: str
+) -> None:
+    path = tmp_path / "p.jsonl"
+    add(PredictionStore(path, was), said("x"))
+    with pytest.raises(OutputError) as error, PredictionStore(path, now).open():
+        pass
+    assert str(error.value) == (
+        f"{path} holds predictions of something else ({differs}); name another place with --out, "
+        "or replace it with --overwrite"
+    )
+
+
 def test_something_else_is_told_by_its_first_three_keys(tmp_path: Path) -> None:
     add(PredictionStore(tmp_path / "p.jsonl", {"a": 1, "b": [1, 2], "c": None, "d": 0}), said("x"))
     other = PredictionStore(tmp_path / "p.jsonl", {"a": 2, "b": (1, 2), "c": 3, "e": 1, "f": 1})
@@ -87,7 +112,8 @@ def test_something_else_is_told_by_its_first_three_keys(tmp_path: Path) -> None:
         pass
     assert str(error.value) == (
         f"{tmp_path / 'p.jsonl'} holds predictions of something else (a was 1 and is 2, c was None "
-        "and is 3, d was 0 and is None); name another file, or replace it with --overwrite"
+        "and is 3, d was 0 and is None, and 2 more); name another place with --out, or replace it "
+        "with --overwrite"
     )
     with other.open(overwrite=True) as done:
         assert done == {}

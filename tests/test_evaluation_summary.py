@@ -91,6 +91,18 @@ def test_a_metric_that_applies_nowhere_has_no_figures_and_no_breakdowns() -> Non
     assert list(breakdown_rows(numbers)) == []
 
 
+def test_a_property_that_all_questions_share_is_not_broken_down() -> None:
+    gold = [question("a", scale="million"), question("b")]
+    rows = list(breakdown_rows(summary(evaluated(gold, {"a": 1}))))
+    assert [row[:2] for row in rows] == [
+        ("says share by", ""),
+        ("scale", "none"),
+        ("scale", "million"),
+    ]
+    numbers = summary(evaluated([question("a"), question("b")], {"a": 1}))
+    assert list(breakdown_rows(numbers)) == []
+
+
 def test_questions_are_grouped_by_what_they_ask_and_empty_groups_are_left_out() -> None:
     table = Table.from_cells([["", "2017"], ["sales", "5"]])
     small = page("small", Paragraph("one two three"), table)
@@ -138,7 +150,7 @@ def test_questions_are_grouped_by_what_they_ask_and_empty_groups_are_left_out() 
 
 
 def test_the_tables_show_percentages_and_leave_out_what_did_not_occur() -> None:
-    gold = [question(id, id) for id in "ab"]
+    gold = [question("a", "a", scale="million"), question("b", "b")]
     numbers = summary(evaluated(gold, {"a": 1}))
     rows = list(metric_rows(numbers))
     assert rows == [
@@ -146,9 +158,10 @@ def test_the_tables_show_percentages_and_leave_out_what_did_not_occur() -> None:
         ("says", "share", "50.00", "0.00 to 100.00", "2", "100.00", "1"),
         ("says", "rest", "0.00", "0.00 to 84.19", "2", "0.00", "1"),
     ]
-    assert list(breakdown_rows(numbers))[:2] == [
+    assert list(breakdown_rows(numbers)) == [
         ("says share by", "", "value", "95% interval", "n"),
-        ("answer type", "not known", "50.00", "0.00 to 100.00", "2"),
+        ("scale", "none", "0.00", "0.00 to 97.50", "1"),
+        ("scale", "million", "100.00", "2.50 to 100.00", "1"),
     ]
     assert list(count_rows(numbers)) == [
         ("questions", "2"),

@@ -400,7 +400,8 @@ def test_a_metric_of_a_package_scores_predictions_and_runs(
     assert (found["value"], found["n"], found["of_predictions"]) == (0.5, 2, 1.0)
     named = "evaluation.metrics=[{name: total}]"
     best = "trainer.metric_for_best_model=eval_total/equl"
-    said = crowd.run("check", recipe(tmp_path, formatter="program"), named, best, cwd=tmp_path)
+    said = crowd.run("check", recipe(tmp_path, formatter="program"), named, best,
+                    "data.split.held_out=0.5", cwd=tmp_path)  # fmt: skip
     assert "no answer is scored by 'eval_total/equl'; did you mean 'eval_total/equal'?" in said.err
 
 

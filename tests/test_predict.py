@@ -187,6 +187,7 @@ def test_questions_come_from_a_file_in_any_known_layout(
     [
         (["gone.yaml"], "gone.yaml"),
         (["rum"], "rum: neither the folder of a run nor a recipe; did you mean 'run'?"),
+        (["Revenue?"], "'Revenue?' stands where RUN comes, the folder of a run"),
         (["What was revenue?"], "'What was revenue?' stands where RUN comes, the folder of a run"),
         (["run", "--data", "gone.json"], "gone.json: no such file"),
         (["run", "--data", "empty.json"], "empty.json"),
@@ -246,15 +247,17 @@ def test_predictions_of_something_else_are_not_mixed_in(run_folder: Shell) -> No
     more = ["evaluation.max_new_tokens=3", "--out", "p.jsonl"]
     assert run_folder.refused("predict", "run", *more) == (
         "p.jsonl holds predictions of something else (decoding.max_new_tokens was 6 and is 3); "
-        "name another file, or replace it with --overwrite"
+        "name another place with --out, or replace it with --overwrite"
     )
-    assert "(weights was " in run_folder.refused("predict", "run", "--base", "--out", "p.jsonl")
+    assert "(they were of a trained model and are of the base alone)" in run_folder.refused(
+        "predict", "run", "--base", "--out", "p.jsonl"
+    )
     done(run_folder, "run", *more, "--overwrite")
     assert (run_folder.folder / "p.jsonl").read_text() != before
     run_folder.write("mine.txt", "mine")
     assert run_folder.refused("predict", "run", "--out", "mine.txt") == (
         "mine.txt holds predictions of something else (mine.txt.about.json is missing, so nothing "
-        "says of what); name another file, or replace it with --overwrite"
+        "says of what); name another place with --out, or replace it with --overwrite"
     )
 
 
@@ -412,10 +415,22 @@ def test_a_run_in_another_folder_is_asked_with_its_own_recipe(
 
 def test_a_line_can_be_put_beside_its_question(run_folder: Shell) -> None:
     run_folder.write("own.csv", "frage,context\nWhat were net sales?,They were $ 5.1 million.\n")
-    words = ("--data", "own.csv", "--option", "question=frage", "--option", "answer=null")
+    words = ("--data", "own.csv", "--option", "question=frage")
     done(run_folder, "run", *words, "--out", "p.jsonl")
     line = json.loads((run_folder.folder / "p.jsonl").read_text())
     assert (line["question"], line["source"]) == ("What were net sales?", "own.csv row 1")
+
+
+def test_a_table_needs_no_answers_and_its_answers_change_nothing(run_folder: Shell) -> None:
+    rows = ["What were sales?,Sales were $ 5.1 million.", "And costs?,Costs were 3."]
+    for name, column, cells in (("bare", "", ("", "")), ("full", ",answer", (",5.1", ","))):
+        lines = [f"question,context{column}", *map("".join, zip(rows, cells, strict=True))]
+        run_folder.write("own.csv", "\n".join(lines))
+        done(run_folder, "run", "--data", "own.csv", "--out", f"{name}.jsonl")
+    bare, full = ((run_folder.folder / f"{name}.jsonl").read_text() for name in ("bare", "full"))
+    assert bare == full
+    named = ("--data", "own.csv", "--option", "answer=gold", "--out", "p.jsonl")
+    assert run_folder.refused("predict", "run", *named).startswith("own.csv: no column 'gold'")
 
 
 def test_a_plugin_file_that_is_gone_is_named(shell: Shell, wild: Path, trained: Path) -> None:

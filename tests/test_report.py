@@ -25,6 +25,7 @@ from report_samples import (
 from finqa_sft.documents import Document, Evidence, Paragraph, Question, Table
 from finqa_sft.errors import OutputError
 from finqa_sft.evaluation.report import ReportedRun, report_html, write_report
+from finqa_sft.evaluation.report.entries import entries
 from finqa_sft.evaluation.report.pages import pages, places
 from finqa_sft.evaluation.report.plots import Bar, bars, curves
 from finqa_sft.evaluation.report.texts import clipped, visible
@@ -205,10 +206,42 @@ def test_a_comparison_shows_both_and_what_changed(compared: str) -> None:
     assert "Base, no training, as written" in text
 
 
+def test_a_run_of_which_no_facts_are_known_has_no_column_of_them(
+    run: ReportedRun, other: ReportedRun, compared: str
+) -> None:
+    head = '<th scope="col">Quarterly reports, QLoRA 7B</th><th scope="col">Base, no training</th>'
+    assert head in compared
+    assert head not in report_html(run, against=replace(other, facts={}))
+
+
+@pytest.mark.parametrize(
+    ("id", "source", "label"),
+    [
+        ("AAL/2018/page_13.pdf-2", "dev.json row 7", "AAL/2018/page_13.pdf-2"),
+        ("context-b8919b572bc2cf44-1", "questions.csv row 1", "questions.csv row 1"),
+        ("7c8ff8a7-51a4-4a4b-9f2d-6d1e2f3a4b5c", "tatqa.json row 3", "tatqa.json row 3"),
+        ("context-b8919b572bc2cf44-1", "", "context-b8919b572bc2cf44-1"),
+    ],
+)
+def test_a_question_is_called_by_its_row_where_its_id_is_a_hash(
+    questions: list[Question], id: str, source: str, label: str
+) -> None:
+    one = sample_run([replace(questions[0], id=id, source=source)])
+    (entry,) = entries(one.evaluation)[0]
+    assert entry.label == label
+    text = Page(report_html(one)).text()
+    assert id in text
+    assert label in text
+
+
 def test_a_comparison_of_other_questions_says_so(questions: list[Question]) -> None:
     html = report_html(sample_run(questions[:5]), against=sample_run(questions[3:12]))
     text = Page(html).text()
-    assert "of the 2 questions that both have; 3 are only here, 7 only there." in text
+    assert (
+        "All figures here are of the 2 questions that both have; 3 are only here, 7 only there."
+        in text
+    )
+    assert "with 9 questions." in text
     assert "has no such question" in text
 
 

@@ -253,7 +253,9 @@ def test_of_the_loss_a_token_less_is_better(tmp_path: Path, wild: Path) -> None:
     assert manifest(folder)["trainer_arguments"]["greater_is_better"] is False
 
 
-def test_early_stopping_ends_a_run_whose_figure_gets_no_better(tmp_path: Path, wild: Path) -> None:
+def test_early_stopping_ends_a_run_whose_figure_gets_no_better(
+    tmp_path: Path, wild: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = write_recipe(tmp_path, wild)
     words = ["callbacks=[{name: early_stopping, patience: 2}]", "trainer.max_steps=8"]
     outcome = run(
@@ -261,9 +263,28 @@ def test_early_stopping_ends_a_run_whose_figure_gets_no_better(tmp_path: Path, w
         "trainer.metric_for_best_model=eval_told/figure",
     )  # fmt: skip
     assert outcome.steps == 4
+    assert (
+        "early stopping at step 4: eval_told/figure got no better than 0.9 in 2 evaluations in a "
+        "row\n"
+    ) in capsys.readouterr().out
     assert manifest(outcome.folder)["status"] == "finished"
     best = load_file(outcome.folder / "checkpoint-2" / "adapter_model.safetensors")
     assert all(torch.equal(weights(outcome.folder)[key], best[key]) for key in best)
+
+
+def test_early_stopping_names_another_figure_where_no_answer_is_right(
+    tmp_path: Path, wild: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = run(
+        write_recipe(tmp_path, wild), *BEST, TOLD % "[0.0]",
+        "callbacks=[{name: early_stopping, threshold: 0.01}]",
+        "trainer.metric_for_best_model=eval_told/figure",
+    )  # fmt: skip
+    assert outcome.steps == 2
+    assert (
+        "early stopping at step 2: eval_told/figure got no better than 0 by more than 0.01 in 1 "
+        "evaluation; while no answer is right, eval_nll tells more\n"
+    ) in capsys.readouterr().out
 
 
 def test_early_stopping_without_a_figure_is_refused(tmp_path: Path, wild: Path) -> None:

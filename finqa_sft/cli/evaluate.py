@@ -14,6 +14,7 @@ from finqa_sft.cli.trained import (
     asked_data,
     chosen_trained,
 )
+from finqa_sft.errors import DataError
 from finqa_sft.evaluation.answering import decoding_of
 from finqa_sft.evaluation.evaluate import (
     answer_into,
@@ -72,6 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
         before = EvaluationFolder((run or Path()) / "evaluation").before
         # Before the work, which a file that is none of predictions would make useless.
         earlier = earlier_predictions(against or before)
+        if against and not any(question.id in earlier for question in questions):
+            raise DataError(
+                f"{against} has no prediction of a question that is asked here; name predictions "
+                "of the same questions"
+            )
         decoding = decoding_of(recipe, longest_answer=trained.longest_answer)
         needs = dependencies(recipe, weights=trained.folder, decoding=decoding, questions=questions)
         predictions = answer_into(
