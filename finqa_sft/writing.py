@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files so that nobody ever sees half of one, and so that they outlast a power cut."""
 
 from __future__ import annotations
 
@@ -25,3 +25,20 @@ def replace_text(path: Path, text: str) -> None:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """See that what was written to a file, or which files a folder has, is on the disk.
+
+    Where a system opens no folders, and cannot flush what was opened for reading, nothing is done.
+
+    Raises:
+        OSError: The disk could not take it.
+    """
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

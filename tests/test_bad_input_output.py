@@ -99,10 +99,16 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_from_it(
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     said = striking("r.yaml", f"callbacks=[{{name: striking, phase: full, file: {file}}}]")
     assert said.status == 1
+    takes = sum(
+        path.stat().st_size
+        for path in (striking.folder / "run" / "checkpoint-2").iterdir()
+        if path.name != "manifest.json"
+    )
     assert said.err.startswith("the disk of run is full (")
     assert said.err.endswith(
-        " MiB left): run/checkpoint-2 is kept. Free some space and go on from there with "
-        "trainer.resume_from_checkpoint=true; trainer.save_total_limit keeps fewer checkpoints\n"
+        f" left, and a checkpoint takes {takes / 2**20:.1f} MiB): run/checkpoint-2 is kept. Free "
+        "some space and go on from there with trainer.resume_from_checkpoint=true; "
+        "trainer.save_total_limit keeps fewer checkpoints\n"
     )
     run = striking.folder / "run"
     assert sorted(path.name for path in run.iterdir()) == [
@@ -167,29 +173,37 @@ def cut_off(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
+def changed(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
         (
             lambda checkpoint: cut_off(checkpoint / "adapter_model.safetensors"),
-            "run/checkpoint-1/adapter_model.safetensors is missing or damaged, so run/checkpoint-1 "
-            "cannot be resumed; copy it again, or name an earlier checkpoint in "
-            "trainer.resume_from_checkpoint",
+            "run/checkpoint-1 cannot be resumed: adapter_model.safetensors is missing or damaged; "
+            "copy it again, or name an earlier checkpoint in trainer.resume_from_checkpoint",
         ),
         (
             lambda checkpoint: cut_off(checkpoint / "optimizer.pt"),
-            "run/checkpoint-1/optimizer.pt is missing or damaged, so run/checkpoint-1 cannot be "
-            "resumed; copy it again, or name an earlier checkpoint in "
-            "trainer.resume_from_checkpoint",
+            "run/checkpoint-1 cannot be resumed: optimizer.pt is missing or damaged; copy it again, "
+            "or name an earlier checkpoint in trainer.resume_from_checkpoint",
         ),
         (
             lambda checkpoint: (checkpoint / "optimizer.pt").unlink(),
-            "run/checkpoint-1 holds no state of the optimizer, so the run cannot go on as it was; "
-            "leave out trainer.resume_from_checkpoint, and trainer.save_only_model where runs are "
-            "to be resumed",
+            "run/checkpoint-1 cannot be resumed: optimizer.pt is missing or damaged; copy it again, "
+            "or name an earlier checkpoint in trainer.resume_from_checkpoint",
         ),
         (
-            lambda checkpoint: cut_off(checkpoint / "trainer_state.json"),
+            lambda checkpoint: changed(checkpoint / "optimizer.pt"),
+            "run/checkpoint-1 cannot be resumed: optimizer.pt is damaged; copy it again, or name "
+            "an earlier checkpoint in trainer.resume_from_checkpoint",
+        ),
+        (
+            lambda checkpoint: (checkpoint / "manifest.json").unlink(),
             "no complete checkpoint in run; leave out trainer.resume_from_checkpoint to start from "
             "the beginning",
         ),

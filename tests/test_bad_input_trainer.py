@@ -20,7 +20,10 @@ VALUES = {
     "save_steps=0": "must be more than 0, got 0",
     "eval_steps=0": "must be more than 0, got 0",
     "logging_steps=-0.5": "must be more than 0, got -0.5",
-    "save_total_limit=0": "must be at least 1, got 0",
+    "save_total_limit=0": "must be at least 2, got 0: the trainer removes the checkpoint before "
+    "the newest one is known to be whole",
+    "save_total_limit=1": "must be at least 2, got 1: the trainer removes the checkpoint before "
+    "the newest one is known to be whole",
     "max_grad_norm=-1": "must be at least 0, got -1",
     "weight_decay=-0.1": "must be at least 0, got -0.1",
     "neftune_noise_alpha=-5": "must be at least 0, got -5",

@@ -163,6 +163,15 @@ def test_a_goal_that_is_missed_is_said_to_be(script: ModuleType) -> None:
     assert [goal["met"] for goal in found] == [False, True, False]
     assert [goal["wanted"] for goal in found] == ["at least 3.4", "at most 1.05", "at most 0.02"]
     assert [goal["value"] for goal in found] == [3.3, 1.04, 0.03]
+    # Stock TRL is what counts, where it was measured.
+    legs = {
+        "padded": leg(1, 50, 0),
+        "stock_padded": leg(1, 100, 0),
+        "shared_context": leg(4, 104, 0),
+    }
+    _, memory, _ = goals(legs, plan)
+    assert (memory["value"], memory["met"]) == (1.04, True)
+    assert memory["goal"].startswith("peak memory of shared_context over stock padded, each by")
 
 
 def test_the_profile_tells_products_from_other_operators(result: dict[str, Any]) -> None:

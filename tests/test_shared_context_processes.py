@@ -80,7 +80,7 @@ def test_processes_that_share_the_gradients_have_the_losses_of_one(
     said = in_processes(*words, *TWO, folder=folder)
     assert said.count("collator checked") == 1
     assert shell("train", "small.yaml", *words, *ONE).status == 0
-    assert manifest(folder / "two")["distributed"] == "MULTI_CPU"
+    assert manifest(folder / "two")["distributed"]["type"] == "MULTI_CPU"
     assert manifest(folder / "two")["batches"]["rows"] % 2 == 0
     same_training(folder / "two", folder / "one")
 
@@ -172,7 +172,7 @@ def test_processes_that_divide_the_weights_have_the_losses_of_one(
     assert said.count("collator checked") == 1
     # DeepSpeed's second optimizer step is not quite torch's, with padded rows no less.
     in_processes(*divided, *ONE, folder=folder, program=[str(LAUNCHER)], processes=1)
-    assert manifest(folder / "two")["distributed"] == "DEEPSPEED"
+    assert manifest(folder / "two")["distributed"]["type"] == "DEEPSPEED"
     same_training(folder / "two", folder / "one")
     assert shell("train", "small.yaml", *words, *ONE, "output.dir=plain").status == 0
     assert losses(folder / "two")[:2] == pytest.approx(losses(folder / "plain")[:2], rel=1e-5)

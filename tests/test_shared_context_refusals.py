@@ -274,8 +274,9 @@ def test_a_kernel_of_gpus_is_refused_on_a_cpu() -> None:
     with pytest.raises(ModelError) as caught:
         collator.check_model(model, dataset(all_documents()))
     assert str(caught.value) == (
-        "collator.attention is varlen, and the batch is on cpu: it takes bfloat16 or float16 on a "
-        "CUDA device and heads up to 256 wide, without a cap on scores; set it to auto"
+        "collator.attention is varlen, and the batch is on cpu: it takes bfloat16 or float16 on an "
+        "NVIDIA GPU of compute capability 8.0 or later, and heads up to 256 wide, without a cap on "
+        "scores; set it to auto"
     )
 
 

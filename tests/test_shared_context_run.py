@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -225,6 +226,26 @@ def test_where_little_is_shared_the_run_says_so(
     assert re.fullmatch(saved, line(captured.get(), "an epoch"))
     advice = f"{'':<22}the collator flattened is as good for questions with little in common\n"
     assert (advice in captured.get()) == (questions == "1")
+
+
+@pytest.mark.parametrize(("ratio", "advised"), [(1.149, True), (1.15, False)])
+def test_the_run_says_so_below_1_15(ratio: float, advised: bool) -> None:
+    from finqa_sft.training import announce
+
+    found: Any = SimpleNamespace(
+        questions=10,
+        tokens_apart=round(1000 * ratio),
+        tokens=1000,
+        token_ratio=ratio,
+        questions_a_step=2.5,
+        supervised_a_step=20.0,
+    )
+    console = Console(force_terminal=False, soft_wrap=True)
+    with console.capture() as captured:
+        announce.layout(console, found, rows=4)
+    said = captured.get()
+    assert line(said, "an epoch").startswith(f"1000 tokens, {ratio:.2f} times fewer")
+    assert ("the collator flattened is as good" in said) == advised
 
 
 def test_a_base_that_cannot_be_trained_so_is_refused_before_its_weights_are_read(

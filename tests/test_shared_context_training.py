@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from finqa_sft.collators.padded import PaddedCollator
 from finqa_sft.collators.shared_context import ATTENTION, SharedContextCollator
 from finqa_sft.encoding import EncodedRow
 
@@ -36,12 +37,19 @@ def pages(count: int) -> dict[str, list[EncodedRow]]:
     return found
 
 
-class StockCollator:
-    """TRL's own collator, on the rows of the documents of arranged rows."""
+PADDED: dict[str, Callable[..., Any]] = {
+    "TRL's own": DataCollatorForLanguageModeling(pad_token_id=0),
+    "padded": PaddedCollator(0),
+}
+"""Collators that give each question a row."""
 
-    def __init__(self, documents: dict[str, list[EncodedRow]]) -> None:
+
+class Unfolded:
+    """A collator of padded rows, on the rows of the documents of arranged rows."""
+
+    def __init__(self, documents: dict[str, list[EncodedRow]], pad: Callable[..., Any]) -> None:
         self._documents = documents
-        self._pad = DataCollatorForLanguageModeling(pad_token_id=0)
+        self._pad = pad
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         plain = [one for row in rows for name in row["documents"] for one in self._documents[name]]
@@ -94,17 +102,18 @@ def trained(
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "pad"),
     [
-        {},
-        {"gradient_accumulation_steps": 3, "max_steps": 20},
-        {"gradient_checkpointing": True, "max_steps": 10},
-        {"per_device_train_batch_size": 2, "max_steps": 10},
+        ({}, "TRL's own"),
+        ({}, "padded"),
+        ({"gradient_accumulation_steps": 3, "max_steps": 20}, "padded"),
+        ({"gradient_checkpointing": True, "max_steps": 10}, "TRL's own"),
+        ({"per_device_train_batch_size": 2, "max_steps": 10}, "TRL's own"),
     ],
-    ids=["a row a step", "three rows a step", "recomputed", "two rows a batch"],
+    ids=["a row a step", "a row a step, padded", "three rows a step", "recomputed", "two a batch"],
 )
 def test_padded_rows_and_trees_are_the_same_training(
-    changes: dict[str, Any], tmp_path: Path, tiny: Path
+    changes: dict[str, Any], pad: str, tmp_path: Path, tiny: Path
 ) -> None:
     documents = pages(40)
     rows = [one for of_page in documents.values() for one in of_page]
@@ -118,7 +127,7 @@ def test_padded_rows_and_trees_are_the_same_training(
         tmp_path / "stock",
         tokenizer,
         dataset=dataset,
-        collator=StockCollator(documents),
+        collator=Unfolded(documents, PADDED[pad]),
         attention="sdpa",
         **changes,
     )
@@ -149,7 +158,7 @@ def test_the_loss_of_an_evaluation_is_that_of_the_rows_padded(tmp_path: Path, ti
     losses = []
     for collator, attention, batch in (
         (SharedContextCollator(tokens_per_batch=TOKENS), ATTENTION, 1),
-        (StockCollator(documents), "sdpa", 1),
+        (Unfolded(documents, PADDED["TRL's own"]), "sdpa", 1),
     ):
         model = with_adapter(small_model("qwen3", vocab_size=VOCABULARY, head_dim=16))
         model.set_attn_implementation(attention)

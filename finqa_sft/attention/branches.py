@@ -45,6 +45,7 @@ class Branches:
     _masks: dict[tuple[int | None, torch.dtype], list[torch.Tensor | None]] = field(
         default_factory=dict, repr=False
     )
+    _copies: dict[torch.device | str, Branches] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -82,17 +83,21 @@ class Branches:
         )
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Branches:
-        """The same on a device; itself if it is there already."""
+        """The same on a device, copied there once a batch; itself if it is there already."""
+        if device in self._copies:
+            return self._copies[device]
         key_index = self.key_index.to(device, non_blocking=non_blocking)
         if key_index is self.key_index:
             return self
-        return replace(
+        self._copies[device] = replace(
             self,
             key_index=key_index,
             cu_seq_q=self.cu_seq_q.to(device, non_blocking=non_blocking),
             cu_seq_k=self.cu_seq_k.to(device, non_blocking=non_blocking),
             _masks={},
+            _copies={},
         )
+        return self._copies[device]
 
     def pin_memory(self) -> Branches:
         """The same in pinned memory, from which it is copied without waiting."""
@@ -102,6 +107,7 @@ class Branches:
             cu_seq_q=self.cu_seq_q.pin_memory(),
             cu_seq_k=self.cu_seq_k.pin_memory(),
             _masks={},
+            _copies={},
         )
 
     def masks(self, *, window: int | None, dtype: torch.dtype) -> list[torch.Tensor | None]:

@@ -39,6 +39,8 @@ INERT = frozenset(
 FLASH_DTYPES = (torch.bfloat16, torch.float16)
 FLASH_HEAD_DIM = 256
 """The widest head that FlashAttention's kernels take."""
+FLASH_HEAD_MULTIPLE = 8
+"""Torch's FlashAttention takes heads whose width is a multiple of this (2.13, `flash_api.cpp`)."""
 
 
 def register() -> None:
@@ -116,6 +118,8 @@ def backend_for(query: torch.Tensor, *, wanted: Backend, softcap: float | None) 
     why_not = (
         f"the batch is on {query.device.type}"
         if query.device.type != "cuda"
+        else "this GPU has no kernels for it"
+        if not _has_kernels(query.device)
         else f"the model computes in {_compute_dtype(query)}"
         if _compute_dtype(query) not in FLASH_DTYPES
         else f"its heads are {query.shape[-1]} wide"
@@ -129,8 +133,8 @@ def backend_for(query: torch.Tensor, *, wanted: Backend, softcap: float | None) 
     if wanted == "auto":
         return "sdpa"
     raise ModelError(
-        f"collator.attention is {wanted}, and {why_not}: it takes bfloat16 or float16 on a CUDA "
-        f"device and heads up to {FLASH_HEAD_DIM} wide"
+        f"collator.attention is {wanted}, and {why_not}: it takes bfloat16 or float16 on an NVIDIA "
+        f"GPU of compute capability 8.0 or later, and heads up to {FLASH_HEAD_DIM} wide"
         f"{'' if wanted == 'flash_attn' else ', without a cap on scores'}; set it to auto"
     )
 
@@ -192,7 +196,8 @@ def _each_branch(
         else _capped(q, k, v, mask, scaling=scaling, softcap=softcap)
         for q, k, v, mask in zip(queries, keys, values, masks, strict=True)
     ]
-    return torch.cat(attended, dim=2).transpose(1, 2).contiguous()
+    # Torch's attention lays tokens out before heads, so that they are put together as they lie.
+    return torch.cat([one.transpose(1, 2) for one in attended], dim=1)
 
 
 def _capped(
@@ -230,10 +235,8 @@ def _varlen(
     width, dtype = value.shape[-1], _compute_dtype(query)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     # The kernel wants values as wide as keys; zeros change neither scores nor sums.
-    widest = max(width, query.shape[-1])
-    q, k, v = (
-        pad(x[0].transpose(0, 1).to(dtype), (0, widest - x.shape[-1])) for x in (query, key, value)
-    )
+    widest = -(-max(width, query.shape[-1]) // FLASH_HEAD_MULTIPLE) * FLASH_HEAD_MULTIPLE
+    q, k, v = (_widened(x[0].transpose(0, 1).to(dtype), widest) for x in (query, key, value))
     k, v = k.index_select(0, branches.key_index), v.index_select(0, branches.key_index)
     bounds = branches.cu_seq_q, branches.cu_seq_k, max(branches.lengths), max(branches.path_lengths)
     # A token sees itself and window - 1 before it.
@@ -264,6 +267,22 @@ def _varlen(
             attended = varlen_attn(q, k, v, *bounds, scale=scaling, window_size=seen)
     result: torch.Tensor = attended[None, ..., :width].to(query.dtype)
     return result
+
+
+def _widened(tensor: torch.Tensor, width: int) -> torch.Tensor:
+    """With zeros at the end of the last dimension; itself if it is wide enough."""
+    missing = width - tensor.shape[-1]
+    # Torch would copy for nothing.
+    return pad(tensor, (0, missing)) if missing else tensor
+
+
+@cache
+def _has_kernels(device: torch.device) -> bool:
+    """Whether FlashAttention's kernels run on a CUDA device: one of NVIDIA, Ampere or later.
+
+    Those of ROCm, which torch calls CUDA too, are others, and nobody has tried them here.
+    """
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.overrides = [word for word in arguments.overrides if _OVERRIDE.match(word)]
     if len(asked) > 1:
         raise DataError(f"{len(asked)} questions are given; put one question in quotes")
-    if asked and not asked[0].strip():
+    if asked and not _readable(asked[0], name="the question").strip():
         raise DataError("the question is empty; put one in quotes, or leave it out to be asked")
     if not asked and arguments.context == STANDARD_INPUT:
         raise DataError("the page comes from standard input, so the question must be an argument")
@@ -89,11 +90,35 @@ def _page(name: str) -> Document:
     """The page to ask about."""
     if name != STANDARD_INPUT:
         return read_page(Path(name))
-    return page_of_text(sys.stdin.read(), name="standard input")
+    _let_bytes_through()
+    name = "standard input"
+    return page_of_text(_readable(sys.stdin.read(), name=name), name=name)
+
+
+def _let_bytes_through() -> None:
+    """Read bytes that are no text as halves of characters, whatever the locale."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+
+
+def _readable(text: str, *, name: str) -> str:
+    """The text, which must not hold such halves.
+
+    Raises:
+        DataError: It does.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{name}: not UTF-8 text (character {error.start + 1}); give it with the encoding UTF-8"
+        ) from error
+    return text
 
 
 def _typed() -> Iterator[str]:
     """Questions as they are typed, until the input ends; empty lines are none."""
+    _let_bytes_through()
     prompt = f"question ({_END} to end): " if sys.stdin.isatty() else ""
     while True:
         try:
@@ -101,7 +126,7 @@ def _typed() -> Iterator[str]:
         except EOFError:
             return
         if text:
-            yield text
+            yield _readable(text, name="the question")
 
 
 def _found(question: Question, predicted: Predicted) -> dict[str, Any]:

@@ -10,13 +10,14 @@ import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from finqa_sft import __version__
 from finqa_sft.errors import FinqaSftError
-from finqa_sft.ranks import is_main
+from finqa_sft.ranks import is_main, rank
 from finqa_sft.signals import signal_of
 
 VERBS = {
@@ -24,10 +25,12 @@ VERBS = {
     "check": "check a recipe without training",
     "preview": "show rows as the model will read them, and what it will learn",
     "stats": "count documents, questions, tokens and what became of the rows",
+    "plan": "tell memory, the GPUs that it fits on, steps and time before a run",
     "predict": "answer questions with what a run has trained",
     "evaluate": "answer held-out questions, score the answers and write a report",
     "score": "score predictions of any system against gold answers",
     "ask": "ask a question about a page of your own",
+    "merge": "put a run's adapter into its base: one model that transformers loads by itself",
     "show": "show every value of a recipe and where it came from",
     "recipes": "list or copy the recipes that come with the package",
     "plugins": "list all components and who provides them",
@@ -38,6 +41,9 @@ VERBS = {
 
 INTERRUPTED = 128
 """Exit status of a process that a signal ended: this plus the signal's number."""
+
+SECONDS_FOR_THE_MAIN_PROCESS = 10.0
+"""So long another process waits with an error, which the main one mostly has too."""
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -71,7 +77,8 @@ def main(argv: Sequence[str]) -> int:
         _complain(str(error))
         return error.exit_status
     except KeyboardInterrupt as interruption:
-        _complain("; ".join(["interrupted", *map(str, interruption.args)]))
+        if is_main():
+            _complain("; ".join(["interrupted", *map(str, interruption.args)]))
         return INTERRUPTED + signal_of(interruption)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); there is nobody to tell.
@@ -140,6 +147,12 @@ def _no_such_verb(word: str) -> str:
 
 
 def _complain(message: str) -> None:
-    """Print an error, from one process only."""
-    if is_main():
-        print(message, file=sys.stderr)
+    """Print an error once, whichever of several processes it ends.
+
+    What ends one mostly ends all, and the launcher ends those that are left when the first is gone.
+    So the others wait: one that is still there after a while has an error of its own.
+    """
+    if not is_main():
+        time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
+        message = f"process {rank()}: {message}"
+    print(message, file=sys.stderr)

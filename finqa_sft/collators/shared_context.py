@@ -55,9 +55,9 @@ class SharedContextOptions(Options):
     """Most tokens of a row, which is what a device computes at a time."""
 
     attention: Backend = "auto"
-    """What computes attention: `varlen` is torch's FlashAttention, for bfloat16 and float16 on a
-    CUDA device; `flash_attn` the package of that name; `sdpa` works everywhere. `auto` is `varlen`
-    where it can be, else `sdpa`."""
+    """What computes attention: `varlen` is torch's FlashAttention, for bfloat16 and float16 on an
+    NVIDIA GPU of compute capability 8.0 or later; `flash_attn` the package of that name, likewise;
+    `sdpa` works everywhere. `auto` is `varlen` where it can be, else `sdpa`."""
 
 
 class ArrangedRow(TypedDict):

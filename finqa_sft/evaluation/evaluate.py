@@ -11,6 +11,7 @@ from typing import Any
 
 from finqa_sft import __version__
 from finqa_sft.documents import Question
+from finqa_sft.errors import OutputError
 from finqa_sft.evaluation.answering import Answerer, share
 from finqa_sft.evaluation.folder import EvaluationFolder
 from finqa_sft.evaluation.predictions import Predicted, read_predictions
@@ -75,10 +76,21 @@ def facts(recipe: Recipe, *, result: Path | None, decoding: Decoding) -> dict[st
 
 
 def logged(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; none where there is no such file."""
+    """The lines of a run's `metrics.jsonl`; none where there is no such file.
+
+    A line that was not written to its end, as the last one of a killed run, is passed over.
+    """
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    entries: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
 
 
 def answer_into(
@@ -173,10 +185,19 @@ def write_results(
         facts: What a reader wants to know of the run, by name.
         log: The lines of the run's `metrics.jsonl`.
         against: Another run to compare with.
+
+    Raises:
+        OutputError: A file cannot be written.
     """
     scores = summary(evaluation)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    replace_text(folder.scores, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        replace_text(folder.scores, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {folder.scores}: {error.strerror}; make room for it, or name another "
+            "folder with --out"
+        ) from error
     run = ReportedRun(title=title, evaluation=evaluation, log=log, facts=facts)
     write_report(folder.report, run, against=against)
     return scores

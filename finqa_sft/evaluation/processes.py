@@ -1,4 +1,4 @@
-"""What several processes share in an evaluation: what each predicted, and whether all are there."""
+"""What several processes share: what each has to say, and whether all are there."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def gathered(items: list[T]) -> list[T]:
 
     every: list[T] = gather_object(items)
     return every
+
+
+def waited() -> None:
+    """Wait until all processes have come this far."""
+    if world_size() > 1:
+        import torch
+
+        torch.distributed.barrier()
 
 
 def joined() -> None:

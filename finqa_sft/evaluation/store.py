@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -33,7 +34,8 @@ class PredictionStore:
     """Predictions on disk: parts while they are made, one file once all are there.
 
     Beside the file `OUT` stands `OUT.about.json`, which says what made it; while it is being made,
-    each process appends to `OUT.part0`, `OUT.part1` and so on.
+    each process appends to `OUT.part0`, `OUT.part1` and so on. Predictions of something else that
+    it takes the place of are `OUT.replaced` until then.
 
     Attributes:
         path: The file.
@@ -49,6 +51,7 @@ class PredictionStore:
         """
         self.path = path
         self.about_path = path.with_name(f"{path.name}.about.json")
+        self._replaced = path.with_name(f"{path.name}.replaced")
         self._about = json.loads(json.dumps(dict(about), default=str))
 
     @contextmanager
@@ -58,7 +61,8 @@ class PredictionStore:
         Of several processes the first does so; to the others nothing is given.
 
         Args:
-            overwrite: Whether predictions of something else may be replaced.
+            overwrite: Whether predictions of something else may be replaced. A file that was not
+                written here never is: it may be the questions.
 
         Raises:
             OutputError: The file is being written by another command, is not one of predictions,
@@ -77,13 +81,13 @@ class PredictionStore:
                 f"another command is writing {self.path}; wait for it, or name another file"
             ) from error
         except OSError as error:
-            raise OutputError(
-                f"cannot write {self.path}: {error.strerror}; name a file in a folder that can be "
-                "written"
-            ) from error
+            raise self._unwritable(error) from error
         try:
-            done = self._done(overwrite=overwrite)
-            replace_text(self.about_path, json.dumps(self._about, indent=2) + "\n")
+            try:
+                done = self._done(overwrite=overwrite)
+                replace_text(self.about_path, json.dumps(self._about, indent=2) + "\n")
+            except OSError as error:
+                raise self._unwritable(error) from error
             yield done
         finally:
             if os.name == "posix":
@@ -92,33 +96,73 @@ class PredictionStore:
             lock.release()
 
     @contextmanager
-    def adding(self) -> Iterator[IO[str]]:
+    def adding(self) -> Iterator[FileIO]:
         """This process's part, to append lines to."""
         part = self.path.with_name(f"{self.path.name}.part{rank()}")
         torn = part.is_file() and not part.read_bytes().endswith(b"\n")
-        with part.open("a", encoding="utf-8") as file:
+        # Without a buffer, of which closing the file would write what is left once more.
+        with part.open("ab", buffering=0) as file:
             if torn:
-                file.write("\n")
+                self._append(file, b"\n")
             yield file
 
-    def add(self, file: IO[str], predicted: Predicted) -> None:
-        """Append a prediction, and see that it reaches the disk's cache."""
-        file.write(prediction_line(predicted) + "\n")
-        file.flush()
+    def add(self, file: FileIO, predicted: Predicted) -> None:
+        """Append a prediction, and see that it reaches the disk's cache.
+
+        Raises:
+            OutputError: There is no room for it.
+        """
+        self._append(file, f"{prediction_line(predicted)}\n".encode())
+
+    def _append(self, file: FileIO, line: bytes) -> None:
+        try:
+            while line:
+                # As much as there is room for, which may not be all.
+                line = line[file.write(line) :]
+        except OSError as error:
+            raise self._no_room(error) from error
 
     def finish(self, predictions: Sequence[Predicted]) -> None:
-        """Write the whole file and remove the parts; one process does it."""
-        write_predictions(self.path, predictions)
+        """Write the whole file and remove the parts; one process does it.
+
+        Raises:
+            OutputError: It cannot be written; the parts are kept.
+        """
+        try:
+            write_predictions(self.path, predictions)
+        except OSError as error:
+            raise self._no_room(error) from error
         for part in self._parts():
             part.unlink()
+        self._replaced.unlink(missing_ok=True)
+
+    def _no_room(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"cannot write {self.path}: {error.strerror}; make room, and the same command goes on "
+            "from what is answered"
+        )
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        at = "" if error.filename in (None, str(self.path)) else f"{error.filename}: "
+        return OutputError(
+            f"cannot write {self.path}: {at}{error.strerror}; name a file in a folder that can be "
+            "written"
+        )
 
     def _parts(self) -> list[Path]:
         return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.part*"))
 
     def _done(self, *, overwrite: bool) -> dict[str, Predicted]:
-        """What was predicted before by the same; what something else predicted is removed."""
+        """What was predicted before by the same; what something else predicted makes room."""
         if self.path.is_dir():
             raise OutputError(f"{self.path} is a folder; name a file")
+        if self.path.exists() and not self.path.is_file():
+            raise OutputError(f"{self.path} is a pipe or device; name a file")
+        if self.path.exists() and not self.about_path.exists():
+            raise OutputError(
+                f"{self.path} may be anything: it has no {self.about_path.name} beside it, which "
+                "all predictions are written with; name another place with --out, or remove it"
+            )
         written = [path for path in (self.path, *self._parts()) if path.exists()]
         if not written:
             return {}
@@ -129,8 +173,11 @@ class PredictionStore:
                 "with --out, or replace it with --overwrite"
             )
         if changed:
-            for path in written:
-                path.unlink()
+            for part in self._parts():
+                part.unlink()
+            if self.path.exists():
+                # Until there are others, which a model that cannot be loaded will not give.
+                self.path.replace(self._replaced)
             return {}
         return {one.id: one for path in written for one in _whole_lines(path)}
 
@@ -140,8 +187,10 @@ class PredictionStore:
             before = json.loads(self.about_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return f"{self.about_path.name} is missing, so nothing says of what"
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             return f"{self.about_path.name} cannot be read: {error}"
+        if not isinstance(before, dict):
+            return f"{self.about_path.name} is no JSON object"
         keys = [k for k in {**before, **self._about} if before.get(k) != self._about.get(k)]
         shown = [_difference(k, before.get(k), self._about.get(k)) for k in keys[:_SHOWN]]
         more = [f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else []

@@ -194,8 +194,10 @@ def _read(folder: Path, run: Path) -> _Left:
         content = json.loads(path.read_text(encoding="utf-8"))
         of = content if path == card else content["data"]["training"]
         longest, record = int(of["longest_answer"]), content["recipe"]
-        _ = record["values"], record["folder"], record["name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _ = Path(record["folder"], record["name"])
+        for value in record["values"]:
+            _ = value["key"].split("."), value["value"], value["origin"], value["line"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(
             f"{path} is not as a run of this version wrote it ({type(error).__name__}: {error}); "
             "restore it, or train again"

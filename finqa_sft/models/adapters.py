@@ -11,20 +11,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from finqa_sft.errors import ModelError
+from finqa_sft.models.activations import Trained
 from finqa_sft.models.devices import is_zero3, shards_weights
 from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.first_weights import initialise_from_rows, make_orthogonal
-from finqa_sft.models.memory import (
-    BYTES,
-    MemoryEstimate,
-    adapter_parameters,
-    short_names,
-)
+from finqa_sft.models.memory import MemoryEstimate, short_names
 from finqa_sft.models.options import ComputeDtype, LoRAFactoryOptions
 from finqa_sft.models.saved_adapters import require_name, saved_config
+from finqa_sft.models.sharded import DORA, EVA
+from finqa_sft.models.stored import Part, Stored, adapter, buffers, nbytes, trained
 from finqa_sft.wording import one_line
 
 if TYPE_CHECKING:
@@ -49,9 +47,6 @@ class AdapterFactory(BuiltinFactory):
         options: What was asked for.
     """
 
-    quantised: ClassVar[bool]
-    """Whether the base is quantised."""
-
     options: LoRAFactoryOptions
 
     def __init__(self, options: LoRAFactoryOptions) -> None:
@@ -64,25 +59,40 @@ class AdapterFactory(BuiltinFactory):
         return self.compute_dtype
 
     @abstractmethod
+    def base_stored(self) -> Iterator[Stored]:
+        """The tensors of the frozen base, buffers aside."""
+
+    @abstractmethod
     def base_memory(self) -> dict[str, int]:
         """Bytes of the frozen base, by part."""
 
     @cached_property
+    def stored(self) -> tuple[Stored, ...]:
+        """Every tensor that the base with its adapter holds once it is loaded."""
+        bones = self.skeleton
+        beside = adapter(bones, self.options.lora, quantised=self.quantised)
+        return (*self.base_stored(), *beside, *buffers(bones, self.dtype))
+
+    @property
+    def learning(self) -> Trained:
+        """The layers with an adapter."""
+        lora = self.options.lora
+        return Trained(self.skeleton.targets(lora), rank=lora.r, dropout=lora.dropout > 0)
+
+    @cached_property
     def held(self) -> dict[str, int]:
         """Bytes of the base and of an adapter, by part."""
-        held, _ = adapter_parameters(self.skeleton, self.options.lora, quantised=self.quantised)
-        return {**self.base_memory(), "the adapter": held * BYTES["float32"]}
+        return {**self.base_memory(), "the adapter": nbytes(self.stored, Part.ADAPTER)}
 
     @cached_property
     def memory(self) -> MemoryEstimate:
         """What the run keeps in memory beside activations."""
-        held, trained = adapter_parameters(
-            self.skeleton, self.options.lora, quantised=self.quantised
-        )
+        learning = trained(self.stored)
         parts = self.base_memory()
-        # In float32, with gradients and AdamW's two averages.
-        parts["the adapters and their optimizer"] = (held + 3 * trained) * BYTES["float32"]
-        return MemoryEstimate(parts, trained)
+        # With gradients and AdamW's two averages.
+        kept = nbytes(self.stored, Part.ADAPTER) + 3 * nbytes(learning)
+        parts["the adapters and their optimizer"] = kept
+        return MemoryEstimate(parts, sum(tensor.elements for tensor in learning))
 
     def check(self) -> None:
         """Refuse what cannot work, before anything large is read.
@@ -326,15 +336,9 @@ class AdapterFactory(BuiltinFactory):
     def _require_zero3_knows_it(self) -> None:
         lora = self.options.lora
         if lora.dora:
-            raise ModelError(
-                "model.lora.dora does not work under DeepSpeed ZeRO-3: it computes with whole base "
-                "weights, which ZeRO-3 shares out; use ZeRO-2, or set model.lora.dora to false"
-            )
+            raise ModelError(f"model.lora.dora {DORA}")
         if lora.init == "eva":
-            raise ModelError(
-                "model.lora.init eva does not work under DeepSpeed ZeRO-3: it runs the base before "
-                "ZeRO-3 has taken it over; use ZeRO-2, or init gaussian"
-            )
+            raise ModelError(f"model.lora.init {EVA}")
 
     @contextmanager
     def _peft_explained(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from finqa_sft.errors import ModelError
 from finqa_sft.models.options import EMBEDDED
@@ -74,12 +74,15 @@ class ResolvedBase:
                 return self.name
 
 
-def resolve_base(base: str, *, revision: str | None = None) -> ResolvedBase:
+def resolve_base(
+    base: str, *, revision: str | None = None, weights: Literal["needed", "not read"] = "needed"
+) -> ResolvedBase:
     """Find a base and read its config; only for a name on the Hub is a socket opened.
 
     Args:
         base: `tiny`, a folder, a `.gguf` file, or a name on the Hub.
         revision: Branch, tag or commit; for a name on the Hub alone.
+        weights: Whether a folder must hold the weights too; its config is enough to plan with.
 
     Raises:
         ModelError: There is no such base, it cannot be reached, or it is not a causal language
@@ -103,7 +106,8 @@ def resolve_base(base: str, *, revision: str | None = None) -> ResolvedBase:
             _require_causal(base, config)
         case BaseKind.FOLDER:
             config = _checked_config(base, _config_of_folder(Path(base)), revision)
-            _require_weights(Path(base))
+            if weights == "needed":
+                _require_weights(Path(base))
         case BaseKind.HUB:
             from finqa_sft.models.hub import download_config
 

@@ -133,7 +133,12 @@ def is_zero3() -> bool:
 
 def is_fsdp(args: SFTConfig) -> bool:
     """Whether FSDP shards the model, by the trainer's arguments or by `accelerate launch`."""
-    return bool(args.fsdp) or os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
+    return bool(args.fsdp) or launches_fsdp()
+
+
+def launches_fsdp() -> bool:
+    """Whether `accelerate launch` asks for FSDP."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
 
 
 def shards_weights(args: SFTConfig) -> bool:
@@ -144,3 +149,11 @@ def shards_weights(args: SFTConfig) -> bool:
 def shares_memory(args: SFTConfig) -> bool:
     """Whether DeepSpeed, at any stage, or FSDP shares out what training keeps in memory."""
     return args.deepspeed_plugin is not None or is_fsdp(args)
+
+
+def sharded_by(args: SFTConfig) -> str:
+    """What shares out a run: `zero1`, `zero2`, `zero3`, `fsdp`, or `none`."""
+    plugin = args.deepspeed_plugin
+    if plugin is not None:
+        return f"zero{plugin.zero_stage}"
+    return "fsdp" if is_fsdp(args) else "none"

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finqa_sft.errors import HardwareError, ModelError
+from finqa_sft.models.activations import Trained
 from finqa_sft.models.bases import BaseKind, ResolvedBase, resolve_base
 from finqa_sft.models.devices import (
     Device,
     find_device,
+    is_fsdp,
     is_zero3,
+    launches_fsdp,
     precision_args,
     resolve_compute_dtype,
     shards_weights,
@@ -22,6 +25,7 @@ from finqa_sft.models.devices import (
 from finqa_sft.models.memory import MemoryEstimate, Skeleton, require_memory, size, skeleton
 from finqa_sft.models.options import BaseOptions, ComputeDtype
 from finqa_sft.models.quiet import import_bitsandbytes
+from finqa_sft.models.stored import Stored
 from finqa_sft.models.tokenizer import load_tokenizer
 from finqa_sft.wording import one_line
 
@@ -41,6 +45,9 @@ class BuiltinFactory(ABC):
 
     remedy: ClassVar[str]
     """What makes the need for memory smaller."""
+
+    quantised: ClassVar[bool]
+    """Whether the base is quantised."""
 
     whole_in_each_process: ClassVar[bool]
     """Whether each process loads the whole base, even where DeepSpeed or FSDP shards it."""
@@ -81,6 +88,20 @@ class BuiltinFactory(ABC):
                 f"base {self.options.base!r} has a config that no model can be built from: "
                 f"{one_line(error)}; copy or download it again"
             ) from error
+
+    @cached_property
+    @abstractmethod
+    def stored(self) -> tuple[Stored, ...]:
+        """Every tensor that the model to be trained holds once it is loaded.
+
+        Raises:
+            ModelError: The options do not fit the base.
+        """
+
+    @property
+    @abstractmethod
+    def learning(self) -> Trained:
+        """Which layers learn."""
 
     @cached_property
     @abstractmethod
@@ -134,7 +155,9 @@ class BuiltinFactory(ABC):
         """
         # Refuses dtypes that the device does not compute in.
         self.sft_args()
-        if self.whole_in_each_process or "LOCAL_RANK" not in os.environ:
+        alone = "LOCAL_RANK" not in os.environ
+        # Under FSDP a base that the device cannot hold is loaded into the memory of the host.
+        if alone or (self.whole_in_each_process and not launches_fsdp()):
             self._require_memory(self.memory)
 
     def sft_args(self) -> dict[str, Any]:
@@ -222,7 +245,7 @@ class BuiltinFactory(ABC):
                 quantization_config=quantisation and BitsAndBytesConfig(**quantisation),  # type: ignore[no-untyped-call]
                 dtype=getattr(torch, self.dtype),
                 # ZeRO-3 refuses any device map and moves the weights itself.
-                device_map=None if zero3 else {"": self.device.torch_name},
+                device_map=None if zero3 else {"": self._loading_place(args)},
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -245,6 +268,16 @@ class BuiltinFactory(ABC):
                 "random ones would stand in; name a base that was saved with its output head"
             )
         return model
+
+    def _loading_place(self, args: SFTConfig | None) -> str:
+        """Where the base is loaded to, as torch names it: this process's device, or the host.
+
+        FSDP moves layer after layer to the device and keeps a share of each, so that of a base in
+        the host's memory the device never holds more than its share and one layer (torch 2.13,
+        `fully_shard`). Quantising there takes longer than on a GPU.
+        """
+        fits = sum(self.held.values()) <= self.device.free_memory
+        return self.device.torch_name if args is None or fits or not is_fsdp(args) else "cpu"
 
     def _require_memory(self, needed: MemoryEstimate) -> None:
         require_memory(needed, self.device, base=self.options.base, remedy=self.remedy)

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finqa_sft.errors import HardwareError, ModelError
+from finqa_sft.models.activations import Trained
 from finqa_sft.models.devices import resolve_compute_dtype
 from finqa_sft.models.factory import BuiltinFactory
-from finqa_sft.models.memory import BYTES, MemoryEstimate, text_parameters
+from finqa_sft.models.memory import MemoryEstimate, text_parameters
 from finqa_sft.models.options import ComputeDtype, FullOptions
+from finqa_sft.models.stored import Stored, buffers, nbytes, trained, weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,6 +39,7 @@ class FullFactory(BuiltinFactory):
         "train an adapter with model.factory=lora or qlora; several GPUs share the need under "
         "DeepSpeed ZeRO-3"
     )
+    quantised: ClassVar[bool] = False
     whole_in_each_process: ClassVar[bool] = False
     options: FullOptions
 
@@ -50,21 +53,28 @@ class FullFactory(BuiltinFactory):
         return self.options.weights_dtype
 
     @cached_property
+    def stored(self) -> tuple[Stored, ...]:
+        """Every tensor that the model holds once it is loaded."""
+        bones = self.skeleton
+        return (*weights(bones, self.dtype, held="trained"), *buffers(bones, self.dtype))
+
+    @property
+    def learning(self) -> Trained:
+        """All of it."""
+        return Trained(whole=True)
+
+    @cached_property
     def held(self) -> dict[str, int]:
         """Bytes of the weights."""
-        return {f"the weights in {self.dtype}": self.skeleton.parameters * BYTES[self.dtype]}
+        return {f"the weights in {self.dtype}": nbytes(self.stored)}
 
     @cached_property
     def memory(self) -> MemoryEstimate:
         """What the run keeps in memory beside activations."""
-        bones, size = self.skeleton, BYTES[self.dtype]
-        trained = bones.parameters - bones.idle
+        learning = trained(self.stored)
         return MemoryEstimate(
-            parts={
-                **self.held,
-                "gradients and AdamW's averages": 3 * trained * size,
-            },
-            trained_parameters=trained,
+            parts={**self.held, "gradients and AdamW's averages": 3 * nbytes(learning)},
+            trained_parameters=sum(tensor.elements for tensor in learning),
         )
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from finqa_sft.errors import ModelError
+from finqa_sft.wording import one_line
 
 
 def download_config(name: str, revision: str | None) -> Path:
@@ -55,4 +56,27 @@ def download_config(name: str, revision: str | None) -> Path:
     except HfHubHTTPError as error:
         raise ModelError(
             f"base {name!r}: the Hub answered {error}; try again, or name a local folder"
+        ) from error
+
+
+WEIGHTS = ("model*.safetensors", "*.safetensors.index.json", "*config.json")
+"""The files of a model without its tokenizer."""
+
+
+def download_weights(name: str, revision: str | None) -> Path:
+    """The folder with the weight files of a base on the Hub, from its cache where they are there.
+
+    Raises:
+        ModelError: They are not in the cache, and the Hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(WEIGHTS)))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ModelError(
+            f"base {name!r}: its weights are not in the Hub's cache and cannot be downloaded "
+            f"({one_line(error)}); download them with `hf download {name}` where there is a "
+            "network, or name a local folder in model.base"
         ) from error

@@ -11,10 +11,11 @@ With a stock trainer, without a recipe:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from finqa_sft.models.adapters import AdapterFactory
-from finqa_sft.models.memory import BYTES
+from finqa_sft.models.stored import Part, Stored, nbytes, weights
 
 
 class LoRAFactory(AdapterFactory):
@@ -28,9 +29,13 @@ class LoRAFactory(AdapterFactory):
     whole_in_each_process: ClassVar[bool] = False
     quantised: ClassVar[bool] = False
 
+    def base_stored(self) -> Iterator[Stored]:
+        """The frozen base."""
+        return weights(self.skeleton, self.dtype, held="frozen")
+
     def base_memory(self) -> dict[str, int]:
         """Bytes of the frozen base."""
-        return {f"the base in {self.dtype}": self.skeleton.parameters * BYTES[self.dtype]}
+        return {f"the base in {self.dtype}": nbytes(self.stored, Part.BASE, Part.BUFFERS)}
 
     def quantisation_arguments(self, *, sharded: bool) -> None:
         """None: the base stays as it is."""

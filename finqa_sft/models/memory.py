@@ -1,10 +1,15 @@
-"""What a run keeps in memory, from a model that is built without weights."""
+"""The shapes of a model that is built without weights, and what a run keeps in memory of it.
+
+`finqa_sft.models.stored` says from the shapes which tensors a factory's model holds, and
+`finqa_sft.models.needs` what training them takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 from typing import TYPE_CHECKING
 
 from finqa_sft.errors import HardwareError, ModelError
@@ -13,16 +18,26 @@ from finqa_sft.models.options import ComputeDtype, LoraOptions
 from finqa_sft.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from torch.nn import Parameter
+    from torch.nn import Module, Parameter
     from transformers import PreTrainedConfig, PreTrainedModel
 
 BYTES: Mapping[ComputeDtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 
-_BLOCK = 64
-"""Weights that share a scale in bitsandbytes' NF4."""
 
-_SCALE_BLOCK = 256
-"""Scales that share a scale with double quantisation."""
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of the decoder, as gradient checkpointing cuts the model.
+
+    Attributes:
+        blocks: Full names of its linear layers, in order, by the module that they are in: attention
+            and feed-forward. The last one of a block writes to the residual stream.
+        norms: Width of each norm, in elements a token.
+        experts: Input and output widths, added up, of experts that are stored as one tensor.
+    """
+
+    blocks: tuple[tuple[str, ...], ...]
+    norms: tuple[int, ...]
+    experts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +53,13 @@ class Skeleton:
         embedding: Full name of the input embedding.
         head: Full name of the output head.
         tied: Whether head and embedding share their weights.
-        unquantised: Number of parameters that are never quantised: embeddings, norms, head, biases,
-            and experts that are stored as one tensor instead of as linear layers.
-        idle: Number of parameters that text never reaches: those that see images or sound.
+        weights: Shape of each parameter by full name; one that two modules share is named once.
+        reached: Full names of the parameters that text reaches: those of the decoder and the head.
+        float32: Full names of the parameters that are held in float32 although the model is loaded
+            in the dtype that is the key.
+        buffers: Shape and bytes an element of each tensor that is no parameter; None in place of
+            the bytes where it is of the dtype that the model is loaded in.
+        layers: The layers of the decoder; none where the model cannot be checkpointed.
     """
 
     modules: dict[str, int]
@@ -49,8 +68,11 @@ class Skeleton:
     embedding: str
     head: str | None
     tied: bool
-    unquantised: int
-    idle: int
+    weights: dict[str, tuple[int, ...]]
+    reached: frozenset[str]
+    float32: dict[ComputeDtype, frozenset[str]]
+    buffers: tuple[tuple[tuple[int, ...], int | None], ...]
+    layers: tuple[Layer, ...]
 
     @property
     def quantised(self) -> int:
@@ -60,7 +82,21 @@ class Skeleton:
     @property
     def parameters(self) -> int:
         """Number of parameters."""
-        return self.quantised + self.unquantised
+        return sum(map(prod, self.weights.values()))
+
+    @property
+    def idle(self) -> int:
+        """Number of parameters that text never reaches: those that see images or sound."""
+        return sum(prod(shape) for name, shape in self.weights.items() if name not in self.reached)
+
+    def itemsize(self, name: str, dtype: ComputeDtype) -> int:
+        """Bytes of an element of a parameter that is not quantised.
+
+        Args:
+            name: The parameter's full name.
+            dtype: What the model is loaded in.
+        """
+        return BYTES["float32" if name in self.float32.get(dtype, ()) else dtype]
 
     def targets(self, lora: LoraOptions) -> dict[str, tuple[int, int]]:
         """The linear layers that get an adapter, matched as PEFT matches names.
@@ -168,8 +204,14 @@ def skeleton(config: PreTrainedConfig) -> Skeleton:
     from transformers.pytorch_utils import Conv1D
 
     # The class itself: under DeepSpeed ZeRO-3, `from_config` would share the parameters out.
-    with torch.device("meta"):
-        model: PreTrainedModel = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)  # type: ignore[operator]
+    before = torch.get_default_dtype()
+    # Tells buffers of the model's dtype from those that are always float32.
+    torch.set_default_dtype(torch.float16)
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)  # type: ignore[operator]
+    finally:
+        torch.set_default_dtype(before)
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     embedding = model.get_input_embeddings()
     writers = set(model.get_decoder().modules())  # type: ignore[no-untyped-call]
@@ -187,8 +229,8 @@ def skeleton(config: PreTrainedConfig) -> Skeleton:
             shapes[name] = (module.in_features, module.out_features)
         elif isinstance(module, Conv1D):
             linears[name] = (module.nx, module.nf)
-    total = sum(parameter.numel() for parameter in model.parameters())
-    used = sum(parameter.numel() for parameter in text_parameters(model))
+    used = text_parameters(model)
+    weights = dict(model.named_parameters())
     return Skeleton(
         modules=modules,
         linears=linears,
@@ -196,9 +238,61 @@ def skeleton(config: PreTrainedConfig) -> Skeleton:
         embedding=names[embedding],
         head=names.get(head),
         tied=head is not None and head.weight is embedding.weight,
-        unquantised=total - sum(prod(shape) for shape in (linears | others).values()),
-        idle=total - used,
+        weights={name: tuple(weight.shape) for name, weight in weights.items()},
+        reached=frozenset(name for name, weight in weights.items() if weight in used),
+        float32=_held_in_float32(model, weights),
+        buffers=tuple(
+            (tuple(b.shape), None if b.dtype is torch.float16 else b.element_size())
+            for b in model.buffers()
+        ),
+        layers=tuple(_layers(model, linears)),
     )
+
+
+def _held_in_float32(
+    model: PreTrainedModel, names: Collection[str]
+) -> dict[ComputeDtype, frozenset[str]]:
+    """The parameters that transformers loads in float32 (5.24, `_get_dtype_plan`)."""
+    strict = set(model._keep_in_fp32_modules_strict or ())
+    found: dict[ComputeDtype, frozenset[str]] = {}
+    for dtype, patterns in (
+        ("bfloat16", strict),
+        ("float16", strict | set(model._keep_in_fp32_modules or ())),
+    ):
+        rule = re.compile("|".join(pattern.replace("*", r".*") for pattern in patterns) or r"(?!)")
+        found[dtype] = frozenset(filter(rule.search, names))  # type: ignore[index]
+    return found
+
+
+def _layers(model: PreTrainedModel, linears: Mapping[str, tuple[int, int]]) -> Iterator[Layer]:
+    """The layers of the decoder, each with its linear layers by block, and its norms."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    writers = set(model.get_decoder().modules())  # type: ignore[no-untyped-call]
+    for path, layer in model.named_modules():
+        if not isinstance(layer, GradientCheckpointingLayer) or layer not in writers:
+            continue
+        blocks: dict[str, list[str]] = {}
+        norms = []
+        for name, module in layer.named_modules(prefix=path):
+            parent = name.rpartition(".")[0]
+            if name in linears:
+                blocks.setdefault(parent, []).append(name)
+            elif width := _norm_width(module):
+                # One over the heads, as in `q_norm`, is as wide as what `q_proj` gives.
+                given = name.removesuffix("_norm") + "_proj"
+                norms.append(max(width, linears[given][1] if given in linears else 0))
+        stacked = (weight.shape for weight in layer.parameters() if weight.ndim == 3)
+        experts = sum(sum(shape[1:]) for shape in stacked)
+        yield Layer(tuple(map(tuple, blocks.values())), tuple(norms), experts)
+
+
+def _norm_width(module: Module) -> int:
+    """Elements that a norm scales; 0 for a module that is none."""
+    weights = list(module.parameters(recurse=False))
+    if "norm" not in type(module).__name__.lower() or not weights or weights[0].ndim != 1:
+        return 0
+    return weights[0].numel()
 
 
 def text_parameters(model: PreTrainedModel) -> set[Parameter]:
@@ -227,37 +321,6 @@ class MemoryEstimate:
     def total(self) -> int:
         """All of it."""
         return sum(self.parts.values())
-
-
-def nf4_bytes(bones: Skeleton, *, double_quant: bool) -> int:
-    """Bytes of the 4-bit weights with their scales."""
-    scales = 0
-    for shape in (bones.linears | bones.others).values():
-        blocks = ceil(prod(shape) / _BLOCK)
-        scales += blocks + 4 * ceil(blocks / _SCALE_BLOCK) if double_quant else 4 * blocks
-    return bones.quantised // 2 + scales
-
-
-def int8_bytes(bones: Skeleton) -> int:
-    """Bytes of the 8-bit weights with their scales, a float32 for each output."""
-    return bones.quantised + sum(4 * high for _, high in (bones.linears | bones.others).values())
-
-
-def adapter_parameters(bones: Skeleton, lora: LoraOptions, *, quantised: bool) -> tuple[int, int]:
-    """How many parameters an adapter has, and how many of them are trained.
-
-    Args:
-        bones: The base's shapes.
-        lora: The adapter.
-        quantised: Whether the base is quantised.
-    """
-    held = trained = sum(bones.saved_modules(lora, quantised=quantised).values())
-    for wide, high in bones.targets(lora).values():
-        held += lora.r * (wide + high) + (high if lora.dora else 0)
-        # MiCA never trains the factor on the output's side.
-        trained += lora.r * (wide + (0 if lora.init == "mica" else high))
-        trained += high if lora.dora else 0
-    return held, trained
 
 
 def require_memory(estimate: MemoryEstimate, device: Device, *, base: str, remedy: str) -> None:

@@ -11,13 +11,15 @@ With a stock trainer, without a recipe:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finqa_sft.errors import ModelError
 from finqa_sft.models.adapters import AdapterFactory
-from finqa_sft.models.devices import resolve_storage_dtype
-from finqa_sft.models.memory import BYTES, int8_bytes, nf4_bytes
+from finqa_sft.models.devices import resolve_storage_dtype, sharded_by
 from finqa_sft.models.options import QLoRAOptions, StorageDtype
+from finqa_sft.models.sharded import EIGHT_BITS, unshareable
+from finqa_sft.models.stored import Part, Stored, int8, nbytes, nf4, unquantised
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,17 +43,20 @@ class QLoRAFactory(AdapterFactory):
         super().__init__(options)
         self._storage: StorageDtype | None = None
 
+    def base_stored(self) -> Iterator[Stored]:
+        """The quantised layers with their scales, and the rest."""
+        bones = self.skeleton
+        if self.options.bits == 8:
+            yield from int8(bones)
+        else:
+            yield from nf4(bones, double_quant=self.options.double_quant)
+        yield from unquantised(bones, self.dtype)
+
     def base_memory(self) -> dict[str, int]:
         """Bytes of the quantised layers with their scales, and of the rest."""
-        bones, bits = self.skeleton, self.options.bits
-        quantised = (
-            int8_bytes(bones)
-            if bits == 8
-            else nf4_bytes(bones, double_quant=self.options.double_quant)
-        )
         return {
-            f"the base in {bits} bits": quantised,
-            f"its other parts in {self.dtype}": bones.unquantised * BYTES[self.dtype],
+            f"the base in {self.options.bits} bits": nbytes(self.stored, Part.PACKED, Part.SCALES),
+            f"its other parts in {self.dtype}": nbytes(self.stored, Part.BASE, Part.BUFFERS),
         }
 
     def quantisation_arguments(self, *, sharded: bool) -> dict[str, Any]:
@@ -65,10 +70,7 @@ class QLoRAFactory(AdapterFactory):
         """
         if self.options.bits == 8:
             if sharded:
-                raise ModelError(
-                    "model.bits 8 does not work under FSDP and DeepSpeed ZeRO-3, which shard "
-                    "weights of floating-point types only; set model.bits to 4, or use ZeRO-2"
-                )
+                raise ModelError(f"model.bits {EIGHT_BITS}")
             return {"load_in_8bit": True}
         return {
             "load_in_4bit": True,
@@ -87,9 +89,13 @@ class QLoRAFactory(AdapterFactory):
             args: The trainer's arguments, where the base is to be trained.
 
         Raises:
-            ModelError: The base cannot be loaded.
+            ModelError: The base cannot be loaded, or not be shared out as the options have it.
             HardwareError: There is too little memory.
         """
+        if args is not None and (
+            problem := unshareable(self.options, sharded_by(args), compute=self.compute_dtype)
+        ):
+            raise ModelError(" ".join(problem))
         model = super().load_base(args)
         if self.options.bits == 4:
             self._storage = model.config.quantization_config.to_dict()["bnb_4bit_quant_storage"]

@@ -18,6 +18,7 @@ import finqa_sft
 from finqa_sft.documents import Document, Question
 from finqa_sft.errors import DataError
 from finqa_sft.models.cache import cache_root
+from finqa_sft.preparation.bars import bars_in_terminals
 from finqa_sft.preparation.pages import Page, PageEncoder
 from finqa_sft.preparation.workers import Workers
 from finqa_sft.wording import one_line
@@ -198,24 +199,17 @@ def _features() -> Features:
 
 @contextmanager
 def _library_errors(folder: Path, workers: Workers) -> Iterator[None]:
-    """The errors of encoding out of those that datasets wraps them in; bars in terminals alone.
+    """The errors of encoding out of those that datasets wraps them in.
 
     Raises:
         DataError: The cache folder cannot be written, or what is there cannot be read.
     """
     import pyarrow
     from datasets.exceptions import DatasetGenerationError
-    from datasets.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
 
-    hides_bars = not (sys.stderr.isatty() or are_progress_bars_disabled())
-    if hides_bars:
-        disable_progress_bars()
     try:
-        yield
+        with bars_in_terminals():
+            yield
     except DatasetGenerationError as error:
         if workers.error is not None:
             raise workers.error from workers.error.__cause__
@@ -227,9 +221,6 @@ def _library_errors(folder: Path, workers: Workers) -> Iterator[None]:
         raise _cannot_read(folder, one_line(error)) from error
     except OSError as error:
         raise _cannot_write(folder, error) from error
-    finally:
-        if hides_bars:
-            enable_progress_bars()
 
 
 def _cannot_write(folder: Path, error: OSError) -> DataError:

@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from finqa_sft.errors import PluginError
 from finqa_sft.plugins.records import CollatorRecord, ReaderRecord
+from finqa_sft.recipe.deepspeed import sharing_problems, trainer_file
 from finqa_sft.recipe.problems import Key, Problem, dotted, faults, recipe_error, spelled
 from finqa_sft.recipe.raw import RawRecipe, read_recipe
 from finqa_sft.recipe.resolved import Chosen, Output, Recipe, Source, Value
@@ -36,6 +37,7 @@ from finqa_sft.recipe.schema import (
 from finqa_sft.recipe.scored import best_problem, metric_names
 from finqa_sft.recipe.trainer_fields import REFUSED, check_trainer_field, trainer_fields
 from finqa_sft.recipe.trainer_values import check_trainer_value
+from finqa_sft.recipe.tree import at, leaves, matching
 
 if TYPE_CHECKING:
     from finqa_sft.plugins.manager import Component
@@ -89,7 +91,8 @@ def resolve_recipe(raw: RawRecipe, registry: Registry) -> Recipe:
     if resolver.problems or sections is None:
         raise recipe_error(str(raw.path), resolver.problems)
     name = raw.path.stem
-    output = Output(sections.output.dir or Path("runs", name), sections.output.overwrite)
+    section = sections.output
+    output = Output(section.dir or Path("runs", name), section.overwrite, section.grace_period)
     return Recipe(
         path=raw.path,
         name=name,
@@ -182,8 +185,8 @@ class _Resolver:
         tree = sections.model_dump(mode="json", exclude={"trainer", "notes"})
         tree["output"]["dir"] = str(output.dir)
         for key, chosen in self.chosen.items():
-            _at(tree, key).update(chosen.options.model_dump(mode="json"))
-        for key, value in _leaves(tree, ()):
+            at(tree, key).update(chosen.options.model_dump(mode="json"))
+        for key, value in leaves(tree, ()):
             yield self._value(key, value)
         needed = cast(CollatorRecord, self.chosen["collator",].record).sft_args
         for name, field in trainer_fields().items():
@@ -209,7 +212,7 @@ class _Resolver:
 
     def _check_finite(self, data: dict[str, Any]) -> None:
         """Complain about infinities and NaN: no option means anything by them."""
-        for key, value in _leaves(data, (), into_lists=True):
+        for key, value in leaves(data, (), into_lists=True):
             if isinstance(value, float) and not math.isfinite(value):
                 self._problem(key, f"expected a finite number, got {value}")
 
@@ -279,16 +282,19 @@ class _Resolver:
                 self.trainer[name] = self._trainer_file(key, value)
             else:
                 self.trainer[name] = value
+        model = self.chosen.get(("model",))
+        if model and not self.problems:
+            held = collator.sft_args if collator else {}
+            for name, text in sharing_problems(self.trainer, model.options, held=held):
+                self._problem(tuple(name.split(".")), text)
 
     def _trainer_file(self, key: Key, text: str) -> str:
         """The path of a file that a trainer field names, relative to the recipe or as it is."""
         folder = Path() if self._raw.is_overridden(key) else self._raw.path.parent
-        path = folder / Path(text).expanduser()
-        if path.exists():
-            return str(path)
-        if text.endswith((".json", ".yaml")):
-            self._problem(key, f"no such file: {path}")
-        return text
+        path, problem = trainer_file(str(key[-1]), text, folder=folder)
+        if problem:
+            self._problem(key, problem)
+        return path
 
     def _validated(self, model: type[M], data: dict[str, Any], key: Key) -> M | None:
         """Data as a model, or problems."""
@@ -360,39 +366,8 @@ def _take_options(
         The section's key, its model, what is left in it, and the options.
     """
     for pattern, section in SLOTS.items():
-        for key, node in _matching(data, pattern, ()):
+        for key, node in matching(data, pattern, ()):
             if isinstance(node, dict):
                 names = [name for name in node if name not in section.model_fields]
                 options = {name: node.pop(name) for name in names}
                 yield key, section, node, options
-
-
-def _matching(node: Any, pattern: tuple[str, ...], key: Key) -> Iterator[tuple[Key, Any]]:
-    """The places that a pattern of `SLOTS` stands for."""
-    if not pattern:
-        yield key, node
-    elif pattern[0] == "[]" and isinstance(node, list):
-        for index, item in enumerate(node):
-            yield from _matching(item, pattern[1:], (*key, index))
-    elif isinstance(node, dict) and pattern[0] in node:
-        yield from _matching(node[pattern[0]], pattern[1:], (*key, pattern[0]))
-
-
-def _leaves(node: Any, key: Key, *, into_lists: bool = False) -> Iterator[tuple[Key, Any]]:
-    """The values below a node; a list is one value unless it holds sections."""
-    match node:
-        case dict() if node:
-            for name, value in node.items():
-                yield from _leaves(value, (*key, name), into_lists=into_lists)
-        case list() if into_lists or any(isinstance(item, dict) for item in node):
-            for index, item in enumerate(node):
-                yield from _leaves(item, (*key, index), into_lists=into_lists)
-        case _:
-            yield key, node
-
-
-def _at(node: Any, key: Key) -> Any:
-    """The value at a key."""
-    for piece in key:
-        node = node[piece]
-    return node

@@ -119,10 +119,12 @@ class Output:
     Attributes:
         dir: The run's folder.
         overwrite: Whether a finished run in that folder may be replaced.
+        grace_period: Seconds from SIGTERM until its processes must have ended, if any.
     """
 
     dir: Path
     overwrite: bool
+    grace_period: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,6 +227,11 @@ class OutputSection(Options):
     overwrite: bool = False
     """Whether a finished run in that folder may be replaced."""
 
+    grace_period: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Seconds that a scheduler leaves between SIGTERM and killing a process. A run that cannot save
+    a checkpoint in that time ends without one, shortly before. Left out, it takes as long as it
+    needs."""
+
 
 class Sections(Options):
     """A fine-tuning run: one recipe, one run."""

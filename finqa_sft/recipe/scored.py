@@ -57,6 +57,14 @@ def best_problem(
     Returns:
         The key at fault and a sentence, or None where nothing is wrong.
     """
+    if trainer.get("save_total_limit") == 2 and (
+        trainer.get(BEST) or trainer.get("load_best_model_at_end")
+    ):
+        return (
+            "trainer.save_total_limit",
+            "must be at least 3 where the best checkpoint is kept too, got 2: the trainer removes "
+            "the one before the newest is known to be whole",
+        )
     name = str(trainer.get(BEST))
     if (is_score(name) or is_nll(name)) and not evaluates:
         return (

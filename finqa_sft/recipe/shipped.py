@@ -1,4 +1,4 @@
-"""The recipes that come with the package, and how a recipe is found by its name."""
+"""The recipes and configurations that come with the package, and how one is found by its name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import os
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import Literal
 
 from finqa_sft.errors import RecipeError
+
+_CONFIGS = (".json", ".sbatch", ".yaml")
 
 
 @cache
@@ -22,6 +25,17 @@ def recipes_folder() -> Path:
 def shipped_recipes() -> dict[str, Path]:
     """The shipped recipes by name, in alphabetical order."""
     return {path.stem: path for path in sorted(recipes_folder().glob("*.yaml"))}
+
+
+def shipped_configs(kind: Literal["accelerate", "deepspeed"]) -> dict[str, Path]:
+    """The shipped configurations of a launcher or of DeepSpeed by name, in alphabetical order.
+
+    Args:
+        kind: Whose they are, which is the folder that they lie in.
+    """
+    folder = recipes_folder() / kind
+    found = sorted(path for path in folder.glob("*.*") if path.suffix in _CONFIGS)
+    return {path.stem if path.suffix != ".sbatch" else path.name: path for path in found}
 
 
 def find_recipe(text: str | os.PathLike[str]) -> Path:

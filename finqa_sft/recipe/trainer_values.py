@@ -18,8 +18,6 @@ AT_LEAST: Mapping[str, int] = MappingProxyType(
         "neftune_noise_alpha": 0,
         "per_device_eval_batch_size": 1,
         "per_device_train_batch_size": 1,
-        # The trainer takes 0 for no limit.
-        "save_total_limit": 1,
         "seed": 0,
         "weight_decay": 0,
     }
@@ -53,6 +51,11 @@ def check_trainer_value(name: str, value: Any) -> str | None:
         return f"must be at most {AT_MOST[name]}, got {spelled(value)}"
     if name in POSITIVE and value <= 0:
         return f"must be more than 0, got {spelled(value)}"
+    if name == "save_total_limit" and value < 2:
+        return (
+            f"must be at least 2, got {spelled(value)}: the trainer removes the checkpoint before "
+            "the newest one is known to be whole"
+        )
     # The trainer's own -1 stands for as many steps as the epochs have.
     if name == "max_steps" and value <= 0 and value != -1:
         return f"must be more than 0, or left out for whole epochs; got {spelled(value)}"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,9 @@ from finqa_sft import __version__
 from finqa_sft.documents import Question
 from finqa_sft.encoding import Encoder
 from finqa_sft.models.devices import is_fsdp
+from finqa_sft.models.measured import compared
 from finqa_sft.preparation import PreparedData
+from finqa_sft.preparation.batches import Batches, Layout
 from finqa_sft.preparation.report import (
     LEARNT_IS,
     count_lines,
@@ -27,71 +27,21 @@ from finqa_sft.preparation.report import (
     row_text,
     shortened,
 )
-from finqa_sft.ranks import world_size
 from finqa_sft.recipe import Chosen, Recipe
 from finqa_sft.recipe.scored import BEST
 from finqa_sft.recipe.written import overridden_values, written_override
+from finqa_sft.training.distributed import Distributed
 from finqa_sft.training.folder import RunFolder
 
 if TYPE_CHECKING:
     from transformers import TrainerState
     from trl.trainer.sft_config import SFTConfig
 
-    from finqa_sft.training.layout import Layout
-
 WORTH_IT = 1.15
 """Below this many times fewer tokens, rows without padding do as well as shared context."""
 
 PREVIEWED_ROWS = 2
 PREVIEWED_CHARACTERS = 700
-
-
-@dataclass(frozen=True, slots=True)
-class Batches:
-    """Batch arithmetic of a run.
-
-    Attributes:
-        rows: Rows in the arranged data set.
-        per_device: Rows a process and forward.
-        accumulation: Forwards an optimizer step.
-        processes: Processes.
-        rows_a_step: The product of the last three.
-        steps_an_epoch: Optimizer steps to see every row once.
-        steps: Optimizer steps of the whole run.
-    """
-
-    rows: int
-    per_device: int
-    accumulation: int
-    processes: int
-    rows_a_step: int
-    steps_an_epoch: int
-    steps: int
-
-    @classmethod
-    def of(cls, args: SFTConfig, *, rows: int) -> Batches:
-        """Work it out as the trainer does."""
-        per_device = args.per_device_train_batch_size
-        accumulation = args.gradient_accumulation_steps
-        batches = rows / (per_device * world_size())
-        batches = int(batches) if args.dataloader_drop_last else math.ceil(batches)
-        steps_an_epoch = math.ceil(batches / accumulation)
-        steps = args.max_steps
-        if steps <= 0:
-            steps = math.ceil(args.num_train_epochs * steps_an_epoch)
-        return cls(
-            rows=rows,
-            per_device=per_device,
-            accumulation=accumulation,
-            processes=world_size(),
-            rows_a_step=per_device * accumulation * world_size(),
-            steps_an_epoch=steps_an_epoch,
-            steps=steps,
-        )
-
-    def record(self) -> dict[str, int]:
-        """As plain values."""
-        return asdict(self)
 
 
 def recipe(console: Console, recipe: Recipe) -> None:
@@ -211,6 +161,16 @@ def model(console: Console, described: dict[str, Any]) -> None:
     """Say what the model factory made."""
     for key, value in described.items():
         _line(console, key.replace("_", " "), str(value))
+
+
+def distributed(console: Console, shared: Distributed) -> None:
+    """Say what shares the run out, as the trainer's accelerator has it."""
+    _line(console, "processes", str(shared))
+
+
+def memory(console: Console, found: Mapping[str, Any]) -> None:
+    """Say what training held in memory, beside what was predicted."""
+    _line(console, "memory", compared(found))
 
 
 def result(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -95,11 +94,6 @@ def require_sensible(trainer: Mapping[str, Any], *, evaluates: bool) -> None:
         raise RecipeError(
             f"trainer.eval_strategy is {strategy}, and nothing is held out to evaluate on; set "
             "data.split.held_out or evaluation.sources, or leave trainer.eval_strategy out"
-        )
-    if trainer.get("deepspeed") and "LOCAL_RANK" not in os.environ:
-        raise RecipeError(
-            "trainer.deepspeed is set, and DeepSpeed needs a launcher: start with "
-            "`accelerate launch -m finqa_sft RECIPE`"
         )
 
 

@@ -1,16 +1,13 @@
-"""What a run watches while it trains: signals, non-finite gradients, metrics, progress."""
+"""What a run watches while it trains: checkpoints, non-finite gradients, metrics, progress."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,92 +22,22 @@ from transformers import (
 
 from finqa_sft.errors import TrainingError
 from finqa_sft.recipe.scored import NLL, is_score
-from finqa_sft.signals import handled, interrupt
+from finqa_sft.training.checkpoints import write_manifest
 from finqa_sft.training.folder import finite
 
 LOSSES = ("loss", "eval_loss", NLL)
 """What is logged of the loss: the trainer's two, and the one a token."""
 
 
-class Interruption(TrainerCallback):
-    """Turns Ctrl-C and SIGTERM into a checkpoint and an orderly end after the current step.
+class CheckpointManifests(TrainerCallback):
+    """Adds its manifest to each checkpoint, once all processes have written their part."""
 
-    Attributes:
-        received: The signal, once all processes know of it or the training is over.
-    """
-
-    def __init__(self, console: Console) -> None:
-        """Take the console that says what happens."""
-        self.received: signal.Signals | None = None
-        self._pending = 0
-        self._process = os.getpid()
-        self._console = console
-
-    @property
-    def pending(self) -> bool:
-        """Whether this process has received a signal."""
-        return bool(self._pending)
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Handle the two signals inside."""
-        with handled(signal.SIGINT, signal.SIGTERM, by=self._note):
-            yield
-        if self._pending:
-            # It came when the last step was done.
-            self.received = signal.Signals(self._pending)
-
-    def on_step_end(
+    def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Save and stop if any process received a signal."""
-        if self._is_noted(args):
-            control.should_evaluate = False
-            control.should_save = True
-            control.should_training_stop = True
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Make no further step for a signal that came during an evaluation."""
-        # Under this strategy the evaluation's result decides whether to save; the next step stops.
-        decides = args.save_strategy == "best"
-        if state.global_step < state.max_steps and not decides and self._is_noted(args):
-            control.should_save = True
-            control.should_training_stop = True
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Spend no grace time on the epoch's own evaluation and second save."""
-        if self.received:
-            control.should_evaluate = False
-            control.should_save = False
-
-    def _is_noted(self, args: TrainingArguments) -> bool:
-        """Whether any process received a signal; all processes ask at the same time."""
-        pending = self._pending
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            # One process that stops alone would leave the others waiting for it.
-            number = torch.tensor(pending, device=args.device)
-            torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX)
-            pending = int(number)
-        if pending:
-            self.received = signal.Signals(pending)
-        return self.received is not None
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal; a second one ends the process at once."""
-        if os.getpid() != self._process:
-            # The processes that load data have the handler too, and end with this one.
-            return
-        if self._pending:
-            interrupt(number)
-        self._pending = number
-        name = signal.Signals(number).name
-        self._console.print(
-            f"{name}: saving a checkpoint after this step; once more ends the run at once"
-        )
+        """Write it."""
+        step = state.global_step
+        write_manifest(Path(args.output_dir or ".") / f"checkpoint-{step}", step=step)
 
 
 class FiniteValues(TrainerCallback):

@@ -7,20 +7,31 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finqa_sft.collators.shared_context import SharedContextOptions
 from finqa_sft.errors import FinqaSftError, TrainingError
+from finqa_sft.models.memory import size
 from finqa_sft.plugins.manager import Component
 from finqa_sft.plugins.records import CollatorRecord
+from finqa_sft.ranks import world_size
 from finqa_sft.recipe import Chosen
+from finqa_sft.training.checkpoints import checkpoint_size
 from finqa_sft.training.folder import RunFolder
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 _HARDLY_ANY = 2**20
 """Bytes; torch reports a full disk as a failed write without saying why."""
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 """How torch's allocators say so where the exception's type does not."""
+
+
+_LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process has exited")
+"""How torch's communication says that another process has ended."""
 
 
 class Parts:
@@ -62,12 +73,15 @@ class Parts:
 
 
 @contextmanager
-def explained(folder: RunFolder, *, collator: Chosen[CollatorRecord]) -> Iterator[None]:
+def explained(
+    folder: RunFolder, *, collator: Chosen[CollatorRecord], model: PreTrainedModel | PeftModel
+) -> Iterator[None]:
     """Say what was kept and how to go on where memory, disk or the user end the training.
 
     Args:
         folder: The run's folder.
         collator: Knows by what a batch is made smaller.
+        model: What is trained.
 
     Raises:
         TrainingError: The disk is full, or the memory of the device.
@@ -77,7 +91,8 @@ def explained(folder: RunFolder, *, collator: Chosen[CollatorRecord]) -> Iterato
         yield
     except KeyboardInterrupt as interruption:
         folder.remove_unfinished()
-        raise type(interruption)(f"{folder.kept()}; {folder.way_on()}") from interruption
+        said = [*map(str, interruption.args), folder.kept(), folder.way_on()]
+        raise type(interruption)("; ".join(said)) from interruption
     except FinqaSftError:
         raise
     except Exception as error:
@@ -85,9 +100,14 @@ def explained(folder: RunFolder, *, collator: Chosen[CollatorRecord]) -> Iterato
         if _is_full_disk(error) or free < _HARDLY_ANY:
             folder.remove_unfinished()
             raise TrainingError(
-                f"the disk of {folder.path} is full ({free / 2**20:.0f} MiB left): "
-                f"{folder.kept()}. Free some space and {folder.way_on()}; "
-                "trainer.save_total_limit keeps fewer checkpoints"
+                f"the disk of {folder.path} is full ({size(free)} left, and a checkpoint takes "
+                f"{size(checkpoint_size(folder.path, model))}): {folder.kept()}. Free some space "
+                f"and {folder.way_on()}; trainer.save_total_limit keeps fewer checkpoints"
+            ) from error
+        if world_size() > 1 and any(said in str(error) for said in _LOST):
+            raise TrainingError(
+                f"another process of this run is gone ({_first_line(error)}), and says why where "
+                f"it can: {folder.kept()}; {folder.way_on()}"
             ) from error
         if _is_full_memory(error):
             folder.remove_unfinished()

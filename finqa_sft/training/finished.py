@@ -10,11 +10,12 @@ from typing import Any
 
 from finqa_sft.errors import OutputError
 from finqa_sft.ranks import is_main
-from finqa_sft.training.folder import RunFolder, trainer_state
+from finqa_sft.training.checkpoints import MANIFEST, trainer_state
+from finqa_sft.training.folder import RunFolder
 from finqa_sft.training.record import ended, write_cards
 
 _OF_THE_TRAINER = shutil.ignore_patterns(
-    "trainer_state.json", "optimizer*", "scheduler*", "scaler*", "rng_state*"
+    MANIFEST, "trainer_state.json", "optimizer*", "scheduler*", "scaler*", "rng_state*"
 )
 """What a checkpoint holds besides a model or adapter and its tokenizer."""
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,19 @@ from filelock import FileLock, Timeout
 from finqa_sft.errors import OutputError
 from finqa_sft.evaluation.folder import EvaluationFolder
 from finqa_sft.ranks import is_main
+from finqa_sft.training.checkpoints import (
+    checkpoints,
+    manifest_of,
+    newest,
+    require_optimizer,
+    require_whole,
+    resumable,
+)
 from finqa_sft.writing import replace_text
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 class RunFolder:
@@ -99,12 +104,15 @@ class RunFolder:
                 self._lock.unlink(missing_ok=True)
             lock.release()
 
-    def starting_point(self, *, resume: bool | str | None, overwrite: bool) -> Path | None:
+    def starting_point(
+        self, *, resume: bool | str | None, overwrite: bool, say: Callable[[str], None]
+    ) -> Path | None:
         """Where the run begins: a checkpoint, or None for the beginning.
 
         Args:
-            resume: True for the newest complete checkpoint, or the path of one.
+            resume: True for the newest checkpoint that is whole, or the path of one.
             overwrite: Whether an earlier run in this folder may be replaced.
+            say: Is told which newer checkpoints are passed over.
 
         Raises:
             OutputError: There is nothing to resume, or the folder holds a run and neither resuming
@@ -112,13 +120,10 @@ class RunFolder:
         """
         checkpoint = None
         if resume:
-            checkpoint = self.last_checkpoint() if resume is True else Path(str(resume))
-            if checkpoint is None or not is_complete(checkpoint):
-                raise OutputError(
-                    f"no complete checkpoint in {checkpoint or self.path}; leave out "
-                    "trainer.resume_from_checkpoint to start from the beginning"
-                )
-            require_whole(checkpoint)
+            checkpoint = self._newest(say) if resume is True else Path(str(resume))
+            if resume is not True:
+                require_whole(checkpoint)
+            require_optimizer(checkpoint)
             if self.holds(checkpoint):
                 return checkpoint
         found = self._contents()
@@ -135,14 +140,30 @@ class RunFolder:
             )
         return checkpoint
 
+    def _newest(self, say: Callable[[str], None]) -> Path:
+        """The newest checkpoint that is whole."""
+        flaws = dict(resumable(self.path))
+        for path, flaw in flaws.items():
+            if flaw is None:
+                for newer in takewhile(path.__ne__, flaws):
+                    say(f"{newer} is passed over: {flaws[newer]}; going on from {path}")
+                return path
+        for path in filter(manifest_of, flaws):
+            # It was whole once, and may be again.
+            require_whole(path)
+        raise OutputError(
+            f"no complete checkpoint in {self.path}; leave out trainer.resume_from_checkpoint to "
+            "start from the beginning"
+        )
+
     def kept(self) -> str:
         """What of a run that ended early can be used."""
-        last = self.last_checkpoint()
+        last = newest(self.path)
         return f"{last} is kept" if last else "no checkpoint had been saved"
 
     def way_on(self) -> str:
         """How a run that ended early goes on, from its last checkpoint or from the beginning."""
-        if self.last_checkpoint():
+        if newest(self.path):
             return "go on from there with trainer.resume_from_checkpoint=true"
         return "start again with output.overwrite=true"
 
@@ -150,8 +171,8 @@ class RunFolder:
         """Remove checkpoints that were not saved to their end."""
         if not is_main():
             return
-        for path in self._checkpoints():
-            if not is_complete(path):
+        for path in checkpoints(self.path):
+            if manifest_of(path) is None:
                 shutil.rmtree(path)
 
     def result(self, model: PeftModel | PreTrainedModel) -> Path:
@@ -188,14 +209,6 @@ class RunFolder:
         """Whether a checkpoint is one of this folder's, however its path is written."""
         return checkpoint is not None and checkpoint.resolve().parent == self.path.resolve()
 
-    def last_checkpoint(self) -> Path | None:
-        """The newest complete checkpoint."""
-        return max(filter(is_complete, self._checkpoints()), key=_step, default=None)
-
-    def _checkpoints(self) -> list[Path]:
-        """The folders that the trainer saves to."""
-        return sorted(p for p in self.path.glob("*") if _CHECKPOINT.fullmatch(p.name))
-
     def _contents(self) -> list[Path]:
         """What stands here under the names that a run uses."""
         named = [
@@ -206,130 +219,12 @@ class RunFolder:
             self.model,
             self.evaluation.path,
         ]
-        return [path for path in named if path.exists()] + self._checkpoints()
+        return [path for path in named if path.exists()] + checkpoints(self.path)[::-1]
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace the manifest in one step, so that it is never half written."""
         text = json.dumps(finite(manifest), indent=2, ensure_ascii=False, default=str)
         replace_text(self.manifest, text + "\n")
-
-
-def is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was saved to its end; the trainer writes `trainer_state.json` last."""
-    try:
-        trainer_state(checkpoint)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def trainer_state(checkpoint: Path) -> dict[str, Any]:
-    """What the trainer wrote of itself into a checkpoint: `global_step`, `log_history` and more."""
-    text = (checkpoint / "trainer_state.json").read_text(encoding="utf-8")
-    state: dict[str, Any] = json.loads(text)
-    return state
-
-
-def require_whole(checkpoint: Path) -> None:
-    """Refuse a complete checkpoint that was damaged since, as by copying a part of it.
-
-    Raises:
-        OutputError: Names the file that is missing or cut off.
-    """
-    weights = set(checkpoint.glob("*.safetensors"))
-    if (checkpoint / "adapter_config.json").is_file():
-        weights.add(checkpoint / "adapter_model.safetensors")
-    elif (checkpoint / "optimizer.pt").is_file():
-        # DeepSpeed and FSDP keep weights in folders of their own, too.
-        weights |= _model_weights(checkpoint)
-    for path in sorted(weights):
-        _require_weights(path)
-    # DeepSpeed and FSDP keep the optimizer in folders of their own.
-    if not any([*checkpoint.glob("optimizer*"), *checkpoint.glob("global_step*")]):
-        raise OutputError(
-            f"{checkpoint} holds no state of the optimizer, so the run cannot go on as it was; "
-            "leave out trainer.resume_from_checkpoint, and trainer.save_only_model where runs are "
-            "to be resumed"
-        )
-    for path in sorted([*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")]):
-        if not zipfile.is_zipfile(path):
-            raise _damaged(path)
-
-
-def _model_weights(checkpoint: Path) -> set[Path]:
-    """The files that the weights of a whole model are in: one, or those that an index names."""
-    index = checkpoint / "model.safetensors.index.json"
-    if not index.is_file():
-        return {checkpoint / "model.safetensors"}
-    try:
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    except (ValueError, KeyError) as error:
-        raise _damaged(index) from error
-    return {checkpoint / shard for shard in shards}
-
-
-def _require_weights(path: Path) -> None:
-    """Refuse a safetensors file that is not there, or shorter than its own header says."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        whole = path.stat().st_size == 8 + length + max(ends, default=0)
-    except (OSError, ValueError, MemoryError):
-        whole = False
-    if not whole:
-        raise _damaged(path)
-
-
-def _damaged(path: Path) -> OutputError:
-    return OutputError(
-        f"{path} is missing or damaged, so {path.parent} cannot be resumed; copy it again, or "
-        "name an earlier checkpoint in trainer.resume_from_checkpoint"
-    )
-
-
-def _step(checkpoint: Path) -> int:
-    """The step that a checkpoint was saved after."""
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def refuse_other_run(checkpoint: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse to resume as another run than the one that the checkpoint is of.
-
-    Args:
-        checkpoint: The checkpoint; the manifest of its run lies beside it.
-        identity: What must be the same, by key of the recipe.
-
-    Raises:
-        OutputError: Something changed; the first three changes are named.
-    """
-    manifest = checkpoint.parent / "run.json"
-    if not manifest.is_file():
-        raise OutputError(
-            f"{manifest} is missing, so nothing says what {checkpoint} was trained on; start anew "
-            "without trainer.resume_from_checkpoint"
-        )
-    try:
-        before = json.loads(manifest.read_text(encoding="utf-8"))["identity"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{manifest} is not as a run wrote it, so nothing says what {checkpoint} was trained "
-            "on; restore it, or start anew without trainer.resume_from_checkpoint"
-        ) from error
-    now = json.loads(json.dumps(dict(identity), default=str))
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    if "data" in changed:
-        raise OutputError(
-            f"the run of {checkpoint} was trained on other rows: the data, the formatter or the "
-            "tokenizer changed since. Restore them, or start anew in another output.dir"
-        )
-    if changed:
-        shown = ", ".join(f"{k} was {before.get(k)} and is {now.get(k)}" for k in changed[:3])
-        raise OutputError(
-            f"a checkpoint cannot be resumed with other values of these: {shown}. Restore them, or "
-            "start anew in another output.dir"
-        )
 
 
 def finite(value: Any) -> Any:

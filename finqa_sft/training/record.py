@@ -18,18 +18,20 @@ import psutil
 from finqa_sft import __version__
 from finqa_sft.evaluation.trained import CARD, asking_card
 from finqa_sft.models.base import ModelFactory
+from finqa_sft.models.devices import sharded_by
 from finqa_sft.plugins.manager import KINDS, Plugins
 from finqa_sft.preparation import PreparedData
+from finqa_sft.preparation.batches import Batches, Layout
 from finqa_sft.ranks import is_main, world_size
 from finqa_sft.recipe import Recipe
 from finqa_sft.recipe.recorded import recipe_record
 from finqa_sft.signals import signal_of
-from finqa_sft.training.announce import Batches
+from finqa_sft.training.distributed import Distributed, held, state_elements
 from finqa_sft.training.folder import RunFolder
-from finqa_sft.training.layout import Layout
 from finqa_sft.training.templating import render
 
 if TYPE_CHECKING:
+    from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
 STACK = (
@@ -69,15 +71,20 @@ FIXED_BY_CHECKPOINT = (
 effect, put the run at another place of the data, or make other steps than an unbroken run."""
 
 
-def identity(recipe: Recipe, data: PreparedData) -> dict[str, Any]:
-    """What must be the same where a checkpoint is resumed, by key of the recipe."""
+def identity(recipe: Recipe, data: PreparedData, args: SFTConfig) -> dict[str, Any]:
+    """What must be the same where a checkpoint is resumed, mostly by key of the recipe."""
     fixed = {f"trainer.{name}" for name in FIXED_BY_CHECKPOINT}
     same = {
         value.path: value.value
         for value in recipe.values()
         if value.path.startswith(("model.", "collator.")) or value.path in fixed
     }
-    return {"data": data.fingerprint, **same}
+    return {
+        "data": data.fingerprint,
+        "the number of processes": world_size(),
+        "what shares the run out": sharded_by(args),
+        **same,
+    }
 
 
 class RunRecord:
@@ -85,6 +92,8 @@ class RunRecord:
 
     Attributes:
         interrupted: The signal that ended the run early, if one did.
+        memory: What was predicted of memory, and what was seen; see
+            `finqa_sft.models.measured.MemoryWatch.record`.
     """
 
     def __init__(
@@ -94,6 +103,7 @@ class RunRecord:
         factory: ModelFactory,
         *,
         data: PreparedData,
+        identity: Mapping[str, Any],
         batches: Batches,
         layout: Layout,
         folder: RunFolder,
@@ -101,6 +111,7 @@ class RunRecord:
     ) -> None:
         """Note everything that is known before the first step."""
         self.interrupted: Signals | None = None
+        self.memory: dict[str, Any] = {}
         self._folder = folder
         self._result = result
         self._began = False
@@ -120,7 +131,7 @@ class RunRecord:
             "versions": versions(),
             "model": described,
             "data": data_record(data),
-            "identity": identity(recipe, data),
+            "identity": dict(identity),
             "batches": batches.record(),
             "layout": layout.record(),
             "git": git_state(recipe.path.parent),
@@ -143,7 +154,7 @@ class RunRecord:
         manifest = self._manifest
         manifest["seed"] = trainer.args.seed
         manifest["trainer_arguments"] = trainer.args.to_dict()  # type: ignore[no-untyped-call]
-        manifest["distributed"] = str(trainer.accelerator.distributed_type.value)
+        manifest["distributed"] = Distributed.of(trainer).record() | held(trainer)
         manifest["layout"]["check"] = measured
         self._began = True
         if is_main():
@@ -157,6 +168,9 @@ class RunRecord:
         status = "failed"
         try:
             yield
+            if trainer.optimizer is not None:
+                states = state_elements(trainer.optimizer)
+                manifest["distributed"]["optimizer_elements"] = states
             status = f"interrupted by {self.interrupted.name}" if self.interrupted else "finished"
         except KeyboardInterrupt as interruption:
             status = f"interrupted by {signal_of(interruption).name}"
@@ -166,6 +180,8 @@ class RunRecord:
             steps = trainer.state.global_step
             manifest |= ended(status, result=self._result, steps=steps, log=log)
             manifest["timings"] = {"training_s": round(time.monotonic() - began, 3)}
+            if self.memory:
+                manifest["memory"] = self.memory
             if self._began and is_main():
                 self._folder.write_manifest(manifest)
         if is_main():

@@ -12,10 +12,12 @@ from rich.console import Console
 
 from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.plugins.manager import Plugins
-from finqa_sft.ranks import is_main
+from finqa_sft.ranks import is_main, world_size
 from finqa_sft.recipe import Recipe
+from finqa_sft.training.checkpoints import refuse_other_run
 from finqa_sft.training.failures import Parts, explained
-from finqa_sft.training.folder import RunFolder, refuse_other_run
+from finqa_sft.training.folder import RunFolder
+from finqa_sft.training.launch import require_active, require_launch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,11 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
     parts = Parts()
     with folder.taken(), parts.blamed():
         checkpoint = folder.starting_point(
-            resume=recipe.trainer.get("resume_from_checkpoint"), overwrite=recipe.output.overwrite
+            resume=recipe.trainer.get("resume_from_checkpoint"),
+            overwrite=recipe.output.overwrite,
+            say=console.print,
         )
+        require_launch(recipe.trainer)
         # Seconds of imports begin here, after everything that can be refused without them.
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         quiet_libraries()
@@ -60,9 +65,13 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         from finqa_sft.encoding import Encoder
         from finqa_sft.evaluation.answering import answerer
         from finqa_sft.evaluation.evaluate import built_metrics
+        from finqa_sft.models.measured import MemoryWatch
         from finqa_sft.preparation import prepare_data
+        from finqa_sft.preparation.batches import Batches, Layout
+        from finqa_sft.preparation.sharing import prepared_once
         from finqa_sft.recipe.recorded import recipe_record
         from finqa_sft.training import announce
+        from finqa_sft.training.agreement import require_agreement, resolved
         from finqa_sft.training.arguments import (
             require_batches,
             require_possible,
@@ -70,15 +79,18 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             trainer_section_blamed,
             try_arguments,
         )
+        from finqa_sft.training.beginning import Beginning
         from finqa_sft.training.callbacks import (
+            CheckpointManifests,
             FiniteValues,
-            Interruption,
             MetricsFile,
             ProgressReport,
         )
+        from finqa_sft.training.distributed import Distributed
         from finqa_sft.training.final import evaluate_result
         from finqa_sft.training.finished import finish, is_finished
-        from finqa_sft.training.layout import Beginning, Layout
+        from finqa_sft.training.interruption import Interruption
+        from finqa_sft.training.memory import predicted
         from finqa_sft.training.record import RunRecord, identity
         from finqa_sft.training.scores import AnswerScores
 
@@ -86,22 +98,27 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         tokenizer = factory.load_tokenizer()
         encoder = Encoder(tokenizer)
         formatter = parts.build(recipe.formatter)
-        data = prepare_data(recipe, encoder=encoder, formatter=formatter, say=console.print)
+        data = prepared_once(
+            lambda: prepare_data(recipe, encoder=encoder, formatter=formatter, say=console.print)
+        )
         announce.data(console, data, encoder=encoder)
-        if checkpoint:
-            refuse_other_run(checkpoint, identity(recipe, data))
 
         # Before the model: under ZeRO-3, DeepSpeed takes part in its loading from here on.
         evaluates = bool(data.held_out.questions)
         with trainer_section_blamed():
             args = SFTConfig(**sft_fields(recipe, factory=factory, evaluates=evaluates))
             require_possible(args)
+            require_active(args)
+        require_agreement(args, resolved(recipe, plugins, data, checkpoint=checkpoint))
+        same = identity(recipe, data, args)
+        if checkpoint:
+            refuse_other_run(checkpoint, same)
         collator = parts.build(recipe.collator, tokenizer)
         train_dataset = collator.arrange(data.training.rows)
         eval_dataset = collator.arrange(data.held_out.rows) if evaluates else None
         arranged = [dataset for dataset in (train_dataset, eval_dataset) if dataset is not None]
         require_batches(args, training=len(train_dataset), held_out=len(arranged[-1]))
-        batches = announce.Batches.of(args, rows=len(train_dataset))
+        batches = Batches.of(args, rows=len(train_dataset), processes=world_size())
         layout = Layout.of(data.training, train_dataset, batches)
         announce.batches(console, batches)
         announce.layout(console, layout, rows=batches.rows)
@@ -127,7 +144,8 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         announce.model(console, factory.describe())
         if attention := recipe.collator.record.attn_implementation:
             model.set_attn_implementation(attention)
-        interruption, progress = Interruption(console), ProgressReport(console)
+        progress = ProgressReport(console)
+        interruption = Interruption(console, grace_period=recipe.output.grace_period)
         callbacks = [parts.build(callback, folder.path) for callback in recipe.callbacks]
         metrics = built_metrics(recipe.metrics)
         questions = announce.askable(console, data.gold, args)
@@ -142,13 +160,16 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
 
         def begin(measured: dict[str, Any]) -> None:
             announce.checked(console, measured)
-            if not folder.holds(checkpoint):
+            if folder.holds(checkpoint):
+                folder.remove_unfinished()
+            else:
                 folder.clear()
             record.begin(trainer, measured)
 
         beginning = Beginning(lambda model: collator.check_model(model, train_dataset), begin)
         watchers = [
             beginning,
+            CheckpointManifests(),
             scores,
             interruption,
             progress,
@@ -167,6 +188,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             )
             try_arguments(trainer, steps=batches.steps)
         trainer.remove_callback(PrinterCallback)
+        announce.distributed(console, Distributed.of(trainer))
         factory.settle(trainer)
         longest_answer = data.training.summary["longest_answer"]
         asked = answerer(
@@ -175,26 +197,31 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         scores.watch(trainer, asked)
 
         result = folder.result(model)
+        watch = MemoryWatch(model)
         record = RunRecord(
             recipe,
             plugins,
             factory,
             data=data,
+            identity=same,
             batches=batches,
             layout=layout,
             folder=folder,
             result=result,
         )
         with (
-            explained(folder, collator=recipe.collator),
+            explained(folder, collator=recipe.collator, model=model),
             record.kept(trainer),
             progress.shown(),
             interruption.watching(),
+            watch.watching(),
         ):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             with folder.replaced(result) as partial:
                 trainer.save_model(str(partial))
             record.interrupted = interruption.received
+            record.memory = watch.record(predicted(recipe, factory, args, train_dataset))
+        announce.memory(console, record.memory)
         stopped = interruption.received is not None
         if recipe.evaluation.after and questions and not stopped:
             evaluate_result(

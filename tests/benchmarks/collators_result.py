@@ -234,13 +234,14 @@ def goals(measured: Mapping[str, Mapping[str, list[float]]], plan: Found) -> lis
                 at_least=True,
             )
         )
-    padded = measured.get("padded") or measured.get("stock_padded")
+    other = "stock_padded" if "stock_padded" in measured else "padded"
+    padded = measured.get(other)
     key = "peak_memory_bytes_a_token"
     if padded and key in shared:
         found.append(
             goal(
-                "peak memory of shared_context over padded, each by the tokens of its largest "
-                "batch, as these are not quite equal",
+                f"peak memory of shared_context over {other.replace('_', ' ')}, each by the tokens "
+                "of its largest batch, as these are not quite equal",
                 statistics.median(by_turn(shared[key], padded[key])),
                 wanted=MEMORY_GOAL,
                 at_least=False,

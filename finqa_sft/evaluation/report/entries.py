@@ -87,8 +87,11 @@ class Entry:
         columns = [_said(self.scored), gold]
         if self.change:
             columns.append(_said(self.other))
-        rows = zip(names, zip(*columns, strict=True), strict=True)
-        return [(name, list(cells)) for name, cells in rows if any(cells)]
+        rows = dict(zip(names, map(list, zip(*columns, strict=True)), strict=True))
+        if rows["Comes to"] == rows["Answer"]:
+            # Nothing was computed, here or there.
+            del rows["Comes to"]
+        return [(name, cells) for name, cells in rows.items() if any(cells)]
 
     @property
     def remarks(self) -> list[str]:

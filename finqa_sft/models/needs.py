@@ -1,0 +1,276 @@
+"""What training a model takes of a device's memory: what stays, and what comes on top when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import ceil, prod
+from typing import TYPE_CHECKING
+
+from finqa_sft.models.activations import (
+    Activations,
+    Batch,
+    Precision,
+    Trained,
+    Widths,
+    activations,
+)
+from finqa_sft.models.memory import BYTES, Skeleton
+from finqa_sft.models.optimizers import state_bytes, step_bytes
+from finqa_sft.models.options import ComputeDtype
+from finqa_sft.models.sharding import Sharding
+from finqa_sft.models.stored import Part, Stored, nbytes, trained
+
+if TYPE_CHECKING:
+    from finqa_sft.models.factory import BuiltinFactory
+
+GRADIENTS = "gradients"
+STATE = "optimizer state"
+COPIES = "float32 copies that DeepSpeed trains"
+BUFFERS = "buffers to send gradients"
+PERSISTING = "small weights that stay whole"
+
+FLOAT32 = BYTES["float32"]
+
+ALONE = Sharding()
+"""One process, or several under DDP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a model is trained, as far as memory goes.
+
+    Attributes:
+        bones: The base's shapes.
+        widths: What its config tells beside them.
+        stored: Every tensor that the model holds once it is loaded.
+        learning: Which layers learn.
+        dtype: What the base is held in; of a quantised one, what it is unpacked to.
+        compute: The dtype of products.
+        quantised: Whether the base is quantised.
+        optim: As in `trainer.optim`.
+        optim_args: As in `trainer.optim_args`.
+        checkpointing: Whether layers are computed again in the backward pass.
+    """
+
+    bones: Skeleton
+    widths: Widths
+    stored: tuple[Stored, ...]
+    learning: Trained
+    dtype: ComputeDtype
+    compute: ComputeDtype
+    quantised: bool
+    optim: str
+    optim_args: str | None
+    checkpointing: bool
+
+    @classmethod
+    def of(
+        cls,
+        factory: BuiltinFactory,
+        *,
+        optim: str,
+        optim_args: str | None,
+        checkpointing: bool,
+    ) -> Setting:
+        """Take what a factory knows of its model, on its device.
+
+        Raises:
+            ModelError: The base is not found, or the options do not fit it.
+            HardwareError: The device cannot compute in the dtype that is wanted.
+        """
+        return cls(
+            bones=factory.skeleton,
+            widths=Widths.of(factory.base.config, factory.skeleton),
+            stored=factory.stored,
+            learning=factory.learning,
+            dtype=factory.dtype,
+            compute=factory.compute_dtype,
+            quantised=factory.quantised,
+            optim=optim,
+            optim_args=optim_args,
+            checkpointing=checkpointing,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes that a process needs of its device.
+
+    Attributes:
+        loading: The most while the model is loaded and shared out.
+        kept: What stays from step to step, by what it is.
+        backward: What comes on top in forward and backward pass, by what it is.
+        step: What comes on top when the optimizer makes a step, by what it is.
+        host: What lies in the host's memory instead, by what it is.
+        unknown: What is needed too, and not known how much of.
+    """
+
+    loading: int
+    kept: dict[str, int]
+    backward: dict[str, int]
+    step: dict[str, int]
+    host: dict[str, int]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def steady(self) -> int:
+        """What stays from step to step."""
+        return sum(self.kept.values())
+
+    @property
+    def training(self) -> int:
+        """The most while it trains."""
+        return self.steady + max(sum(self.backward.values()), sum(self.step.values()))
+
+    @property
+    def peak(self) -> int:
+        """The most at any time."""
+        return max(self.loading, self.training)
+
+    def at_step(self) -> dict[str, int]:
+        """The tensors that are there when the optimizer has made a step: what can be counted."""
+        optimizer = {name: self.kept.get(name, 0) for name in (STATE, COPIES)}
+        weights = {name: self.kept.get(name, 0) for name in Part}
+        gradients = self.kept[GRADIENTS] if not self.kept.get(COPIES) else self.step[GRADIENTS]
+        return {
+            "weights": sum(weights.values()),
+            "gradients": gradients,
+            "optimizer": sum(optimizer.values()),
+        }
+
+
+def need(setting: Setting, batch: Batch, *, sharding: Sharding = ALONE, processes: int = 1) -> Need:
+    """What a process needs of its device.
+
+    Under DeepSpeed all parameters are cast to the compute dtype (0.19, `engine.py`,
+    `_cast_module_mixed_precision`), what is trained is copied in float32, float32 weights too, and
+    each process keeps the copy and the optimizer's state of its part alone (`stage_1_and_2.py`,
+    `stage3.py`).
+
+    Args:
+        setting: How the model is trained.
+        batch: What is computed at a time.
+        sharding: How processes divide what is kept.
+        processes: How many there are.
+    """
+    stored = _as_kept(setting, sharding)
+    learning = trained(stored)
+    elements = sum(tensor.elements for tensor in learning)
+    itemsize = learning[0].itemsize if learning else FLOAT32
+    hidden = setting.widths.hidden
+    part = Stored(Part.ADAPTER, (ceil(elements / processes),), FLOAT32, "trained")
+    of_model = "host" if "param" in sharding.offloads else "device"
+    kept = {
+        str(name): sum(
+            sharding.part(tensor, processes)
+            for tensor in stored
+            if tensor.part is name and (of_model == "device" or tensor.held == "aside")
+        )
+        for name in Part
+    }
+    kept[PERSISTING] = sharding.persisting(stored, hidden=hidden)
+    step: dict[str, int] = {"temporaries of the optimizer": step_bytes(setting.optim, learning)}
+    host: dict[str, int] = {}
+    if sharding.stage == 0:
+        state = state_bytes(setting.optim, learning, options=setting.optim_args)
+        kept[GRADIENTS] = nbytes(learning)
+        kept[STATE] = state or 0
+    else:
+        state = state_bytes(setting.optim, [part], options=setting.optim_args)
+        divided = 1 if sharding.stage == 1 else processes
+        kept[GRADIENTS] = ceil(elements / divided) * itemsize
+        owner, beside = (host, host) if "optimizer" in sharding.offloads else (kept, step)
+        owner[COPIES] = part.nbytes
+        owner[STATE] = state or 0
+        beside[GRADIENTS] = part.nbytes
+        step["temporaries of the optimizer"] = step_bytes(setting.optim, [part])
+    if of_model == "host":
+        host["weights"] = sum(sharding.part(t, processes) for t in stored if t.held != "aside")
+    kept[BUFFERS] = sharding.buckets(
+        elements, itemsize=itemsize, processes=processes, hidden=hidden
+    )
+    return Need(
+        loading=_loading(setting, sharding, processes),
+        kept=kept,
+        backward=_backward(setting, batch, sharding, stored),
+        step=step,
+        host=host,
+        unknown=(f"the state of optimizer {setting.optim}",) if state is None else (),
+    )
+
+
+def _as_kept(setting: Setting, sharding: Sharding) -> list[Stored]:
+    """The tensors in the dtypes that they are trained in."""
+    size = BYTES[setting.compute]
+    if sharding.stage == 0 or size == FLOAT32:
+        return list(setting.stored)
+    cast = []
+    for tensor in setting.stored:
+        if tensor.held == "aside":
+            cast.append(tensor)
+        elif tensor.part is not Part.PACKED:
+            cast.append(replace(tensor, itemsize=size))
+        elif sharding.stage == 3:
+            # Packed weights are stored in the compute dtype, as sharding needs one dtype.
+            cast.append(replace(tensor, shape=(ceil(tensor.elements / size), 1), itemsize=size))
+        else:
+            cast.append(tensor)
+    return cast
+
+
+def _loading(setting: Setting, sharding: Sharding, processes: int) -> int:
+    """The most while the model is loaded.
+
+    transformers quantises one tensor after the other (5.24, `core_model_loading.py`), on every
+    process all of them: only a base that is not quantised is shared out while DeepSpeed ZeRO-3
+    loads it (`modeling_utils.py`, `get_init_context`). DeepSpeed copies what is trained before it
+    lets go of the model's own tensors.
+    """
+    size = BYTES[setting.compute]
+    largest = max((tensor.elements for tensor in setting.stored), default=0) * size
+    if sharding.stage == 3 and not setting.quantised:
+        kept = _as_kept(setting, sharding)
+        return largest + sum(sharding.part(tensor, processes) for tensor in kept)
+    whole = nbytes(setting.stored)
+    if setting.quantised:
+        whole += max(map(prod, setting.bones.linears.values()), default=0) * size
+    if sharding.stage in (1, 2):
+        whole += sum(tensor.elements for tensor in trained(setting.stored)) * size
+    return whole
+
+
+def _backward(
+    setting: Setting, batch: Batch, sharding: Sharding, stored: Iterable[Stored]
+) -> dict[str, int]:
+    """What comes on top in forward and backward pass."""
+    stored = list(stored)
+    learning = trained(stored)
+    size = BYTES[setting.compute]
+    autocast = any(tensor.itemsize > size for tensor in learning)
+    stream = BYTES[setting.dtype] if sharding.stage == 0 else size
+    found: Activations = activations(
+        setting.bones,
+        batch,
+        widths=setting.widths,
+        precision=Precision(size, stream, autocast),
+        trained=setting.learning,
+        checkpointing=setting.checkpointing,
+        quantised=setting.quantised,
+    )
+    # Autocast keeps what it casts of weights to the end of the forward pass, and autograd further
+    # where nothing is computed again.
+    casts = sum(t.elements for t in learning if t.multiplied) * size if autocast else 0
+    later = casts // max(1, len(setting.bones.layers)) if setting.checkpointing else casts
+    again = found.layer + found.working + found.unpacked + later
+    if casts > again:
+        later += casts - again
+    return {
+        "activations": found.kept,
+        "a layer computed again": found.layer,
+        "backward pass of a layer": found.working,
+        "a weight unpacked": found.unpacked,
+        "weights cast for products": later,
+        "logits, in tiles": found.logits,
+        "weights gathered": sharding.gathered(stored, itemsize=size, hidden=setting.widths.hidden),
+    }

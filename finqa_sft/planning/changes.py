@@ -1,0 +1,191 @@
+"""What to change where training does not fit: keys of the recipe, each with what it would need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
+
+from finqa_sft.errors import HardwareError, ModelError
+from finqa_sft.models.adapters import AdapterFactory
+from finqa_sft.models.full import FullFactory
+from finqa_sft.models.options import LoraOptions, QLoRAOptions
+from finqa_sft.models.qlora import QLoRAFactory
+from finqa_sft.models.sharding import Sharding
+from finqa_sft.planning.fit import Fit
+from finqa_sft.planning.gpus import Gpu
+from finqa_sft.planning.request import Request, varied
+from finqa_sft.preparation.rows import SIZE_KEYS
+
+LESS_RANK = 8
+"""The rank that is tried in place of a higher one."""
+
+LESS_STATE = "adamw_8bit"
+"""The optimizer that is tried in place of one that keeps more."""
+
+Division: TypeAlias = tuple[Sharding, int]
+"""How what is kept is divided, and among how many processes."""
+
+Edit: TypeAlias = Callable[[Request], Request | None]
+"""Changes a request; None where there is nothing to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something to change.
+
+    Attributes:
+        keys: What to set, as on the command line.
+        total: Bytes of a GPU with it, what is allowed for included.
+        fits: Whether that is there.
+    """
+
+    keys: str
+    total: int
+    fits: bool
+
+    def record(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def fit_of(request: Request, gpu: Gpu, *, sharding: Sharding, processes: int) -> Fit:
+    """What a request needs on a GPU.
+
+    Args:
+        request: What is to be trained.
+        gpu: Where.
+        sharding: How processes divide what is kept.
+        processes: How many there are.
+
+    Raises:
+        HardwareError: The GPU cannot train it with any compute dtype.
+        ModelError: The model cannot be divided so.
+    """
+    setting, _ = request.setting(bfloat16=gpu.bfloat16)
+    request.require_divisible(sharding)
+    return Fit(setting, request.rows, request.shares, sharding=sharding, processes=processes)
+
+
+def changes(
+    request: Request, gpu: Gpu, *, now: Sharding, processes: int, others: Mapping[str, Division]
+) -> list[Change]:
+    """What makes the need smaller: each change alone, then all of the recipe together.
+
+    Args:
+        request: What does not fit.
+        gpu: Where it does not.
+        now: How processes divide what is kept.
+        processes: How many there are.
+        others: How else it could be divided, by what is to be set for it.
+
+    Returns:
+        Those that help, in the order in which they are worth trying.
+    """
+    division = now, processes
+
+    def fit(of: Request, how: Division) -> Fit:
+        return fit_of(of, gpu, sharding=how[0], processes=how[1])
+
+    before = fit(request, division)
+    tried: list[tuple[str, Request, Division]] = []
+    longest = before.longest(gpu.memory)
+    if 0 < longest < request.rows.size:
+        tried.append((_size_keys(request, longest), request.sized(longest), division))
+    tried += [(keys, other, division) for keys, edit in EDITS.items() if (other := edit(request))]
+    tried += [(keys, request, how) for keys, how in others.items()]
+    keys, together = _together(request)
+    if len(keys) > 1:
+        longest = fit(together, division).longest(gpu.memory)
+        if 0 < longest < together.rows.size:
+            keys.append(_size_keys(together, longest))
+            together = together.sized(longest)
+        tried.append((" ".join(keys), together, division))
+    found = []
+    for words, other, how in tried:
+        try:
+            total = fit(other, how).total(other.rows.size)
+        except (HardwareError, ModelError):
+            # Not on this GPU, or not divided so.
+            continue
+        found.append(Change(words, total, total <= gpu.memory))
+    return [one for one in found if one.total < before.total(request.rows.size)]
+
+
+def _size_keys(request: Request, size: int) -> str:
+    """What sets the size of a batch; of shared context, one row alone must fit into it."""
+    keys = f"{SIZE_KEYS[request.rows.kind]}={size}"
+    if request.rows.kind == "shared_context" and size < request.rows.longest:
+        keys += f" formatter.max_length={size}"
+    return keys
+
+
+def _together(request: Request) -> tuple[list[str], Request]:
+    """All changes of the recipe, one after the other."""
+    keys = []
+    for words, edit in EDITS.items():
+        if (other := edit(request)) is not None:
+            keys.append(words)
+            request = other
+    return keys, request
+
+
+def _checkpointing(request: Request) -> Request | None:
+    if request.trainer.gradient_checkpointing:
+        return None
+    return replace(request, trainer=replace(request.trainer, gradient_checkpointing=True))
+
+
+def _small_state(request: Request) -> Request | None:
+    if request.trainer.optim == LESS_STATE:
+        return None
+    return replace(request, trainer=replace(request.trainer, optim=LESS_STATE))
+
+
+def _quantised(request: Request) -> Request | None:
+    factory = request.factory
+    if isinstance(factory, QLoRAFactory):
+        return None
+    options = factory.options
+    lora = factory.options.lora if isinstance(factory, AdapterFactory) else LoraOptions()
+    if lora.init in ("orthogonal", "mica"):
+        # They work on bases that are not quantised.
+        return None
+    wanted = QLoRAOptions(base=options.base, revision=options.revision, lora=lora)
+    other = QLoRAFactory(wanted.model_copy(update={"compute_dtype": options.compute_dtype}))
+    other.base, other.skeleton = factory.base, factory.skeleton
+    return replace(request, factory=other)
+
+
+def _half_the_bits(request: Request) -> Request | None:
+    factory = request.factory
+    if not isinstance(factory, QLoRAFactory) or factory.options.bits == 4:
+        return None
+    return replace(request, factory=varied(factory, bits=4))
+
+
+def _half_the_weights(request: Request) -> Request | None:
+    factory = request.factory
+    if not isinstance(factory, FullFactory) or factory.options.weights_dtype == "bfloat16":
+        return None
+    halved = varied(factory, weights_dtype="bfloat16", compute_dtype="auto")
+    return replace(request, factory=halved)
+
+
+def _less_rank(request: Request) -> Request | None:
+    factory = request.factory
+    if not isinstance(factory, AdapterFactory) or factory.options.lora.r <= LESS_RANK:
+        return None
+    lora = factory.options.lora.model_copy(update={"r": LESS_RANK})
+    return replace(request, factory=varied(factory, lora=lora))
+
+
+EDITS: Mapping[str, Edit] = {
+    "trainer.gradient_checkpointing=true": _checkpointing,
+    "model.factory=qlora": _quantised,
+    "model.bits=4": _half_the_bits,
+    "model.weights_dtype=bfloat16": _half_the_weights,
+    f"trainer.optim={LESS_STATE}": _small_state,
+    f"model.lora.r={LESS_RANK}": _less_rank,
+}
+"""What can be changed of a recipe, by the keys that do it."""

@@ -1,0 +1,154 @@
+"""DeepSpeed configurations that a recipe names: where they are, and what contradicts the recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+from finqa_sft.errors import RecipeError
+from finqa_sft.models.options import BaseOptions, ComputeDtype
+from finqa_sft.models.sharded import unshareable
+from finqa_sft.recipe.problems import spelled
+from finqa_sft.recipe.shipped import shipped_configs
+from finqa_sft.recipe.trainer_fields import Default, trainer_fields
+from finqa_sft.wording import did_you_mean
+
+AGREES: Mapping[str, str] = MappingProxyType(
+    {
+        "train_micro_batch_size_per_gpu": "per_device_train_batch_size",
+        "gradient_accumulation_steps": "gradient_accumulation_steps",
+        "gradient_clipping": "max_grad_norm",
+        "optimizer.params.lr": "learning_rate",
+        "optimizer.params.eps": "adam_epsilon",
+        "optimizer.params.weight_decay": "weight_decay",
+        "scheduler.params.warmup_max_lr": "learning_rate",
+    }
+)
+"""Values of a DeepSpeed configuration that the trainer holds too: they must agree, or be "auto"
+(transformers 5.24, `integrations/deepspeed.py`, `trainer_config_process`). Those that depend on the
+device or on the number of processes are left to the trainer."""
+
+
+def trainer_file(field: str, text: str, *, folder: Path) -> tuple[str, str | None]:
+    """The file that a field of the trainer names.
+
+    A file beside the recipe comes before a shipped DeepSpeed configuration of that name.
+
+    Args:
+        field: The trainer's field.
+        text: A path, or the name of a shipped DeepSpeed configuration.
+        folder: What a path is relative to.
+
+    Returns:
+        The path, or the text where it need not be one, and what is wrong with it.
+    """
+    path = folder / Path(text).expanduser()
+    shipped = shipped_configs("deepspeed") if field == "deepspeed" else {}
+    if path.exists() and not (text in shipped and path.is_dir()):
+        return str(path), None
+    if text in shipped:
+        return str(shipped[text]), None
+    if text.endswith((".json", ".yaml")):
+        return text, f"no such file: {path}"
+    if not shipped:
+        return text, None
+    hint = did_you_mean(text, shipped) or f"there are {', '.join(shipped)}"
+    return text, f"no file and no shipped configuration is named {text!r}; {hint}"
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """A DeepSpeed configuration.
+
+    Raises:
+        RecipeError: It cannot be read, or is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{path} cannot be read as a DeepSpeed configuration: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} is no DeepSpeed configuration, which is a JSON object")
+    return content
+
+
+def stage_of(config: Mapping[str, Any]) -> int:
+    """The ZeRO stage of a DeepSpeed configuration; 0 where it has none."""
+    zero = config.get("zero_optimization")
+    stage = zero.get("stage", 0) if isinstance(zero, dict) else 0
+    return stage if isinstance(stage, int) else 0
+
+
+def summary_of(path: Path) -> str:
+    """What a shipped configuration does, in a few words."""
+    config = read_config(path)
+    stage = stage_of(config)
+    offloads = any(name.startswith("offload_") for name in config["zero_optimization"])
+    where = ", kept in the memory of the host" if offloads else ""
+    return f"ZeRO-{stage}{where}: trainer.deepspeed: {path.stem}"
+
+
+def sharing_problems(
+    trainer: Mapping[str, Any], model: BaseModel, *, held: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """What contradicts what, in a recipe whose run is to be shared out.
+
+    Args:
+        trainer: The recipe's `trainer` section, its files found.
+        model: The options of the model factory.
+        held: Trainer fields that the collator sets.
+
+    Yields:
+        Keys, and what is wrong with them.
+    """
+    deepspeed, fsdp = trainer.get("deepspeed"), trainer.get("fsdp")
+    if deepspeed and fsdp:
+        yield (
+            "trainer.fsdp",
+            "and trainer.deepspeed both share the model out; leave one of them out",
+        )
+        return
+    sharing = "fsdp" if fsdp else "none"
+    if deepspeed:
+        try:
+            config = deepspeed if isinstance(deepspeed, dict) else read_config(Path(deepspeed))
+        except RecipeError as error:
+            yield "trainer.deepspeed", str(error)
+            return
+        sharing = f"zero{stage_of(config)}"
+        yield from _disagreements(config, {**trainer, **held})
+    if isinstance(model, BaseOptions):
+        chosen = model.compute_dtype
+        compute: ComputeDtype | None = None if chosen == "auto" else chosen
+        if problem := unshareable(model, sharing, compute=compute):
+            yield problem
+
+
+def _disagreements(
+    config: Mapping[str, Any], trainer: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Values of a DeepSpeed configuration that are others than the trainer's."""
+    fields = trainer_fields()
+    for name, field in AGREES.items():
+        value = _at(config, name)
+        held = trainer[field] if field in trainer else fields[field].default
+        if value in (None, "auto", held) or held is Default.COMPUTED:
+            continue
+        yield (
+            "trainer.deepspeed",
+            f"sets {name} to {spelled(value)}, and trainer.{field} is {spelled(held)}; write "
+            '"auto" in the DeepSpeed configuration',
+        )
+
+
+def _at(config: Any, name: str) -> Any:
+    """The value at a dotted name, or None."""
+    for piece in name.split("."):
+        if not isinstance(config, dict):
+            return None
+        config = config.get(piece)
+    return config
