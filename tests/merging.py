@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +69,15 @@ def save_adapter(folder: Path, base: Path, **config: Any) -> Path:
             else:
                 weight.add_(torch.randn_like(weight), alpha=0.1)
     model.save_pretrained(folder)
+    return folder
+
+
+def readdressed(adapter: Path, folder: Path, *, base: str | Path) -> Path:
+    """A copy of an adapter that says it is one of another base."""
+    shutil.copytree(adapter, folder)
+    file = folder / "adapter_config.json"
+    config = {**json.loads(file.read_text()), "base_model_name_or_path": str(base)}
+    file.write_text(json.dumps(config))
     return folder
 
 

@@ -22,6 +22,7 @@ from merging import (
     merge,
     merged_by_peft,
     qlora,
+    readdressed,
     save_adapter,
     save_base,
 )
@@ -85,35 +86,50 @@ def test_shards_hold_the_same_as_one_file(pair: Pair, tmp_path: Path) -> None:
     assert torch.equal(logits(load(tmp_path / "one")), logits(load(tmp_path / "many")))
 
 
-def test_a_base_in_shards_is_read_from_all_of_them(pair: Pair, tmp_path: Path) -> None:
-    load(pair.base).save_pretrained(tmp_path / "llama", max_shard_size="100KB")
-    assert len(list((tmp_path / "llama").glob("*.safetensors"))) > 5
-    merge(lora(pair.base), pair.adapter, tmp_path / "one")
-    merge(lora(tmp_path / "llama"), pair.adapter, tmp_path / "other")
+def test_a_base_in_shards_is_read_from_all_of_them(copied: Pair, tmp_path: Path) -> None:
+    merge(lora(copied.base), copied.adapter, tmp_path / "one")
+    split(copied.base)
+    assert len(list(copied.base.glob("*.safetensors"))) > 5
+    merge(lora(copied.base), copied.adapter, tmp_path / "other")
     assert equal(stored(tmp_path / "one"), stored(tmp_path / "other"))
 
 
-def test_a_shard_that_is_gone_or_damaged_is_named(pair: Pair, tmp_path: Path) -> None:
-    base = tmp_path / "llama"
-    load(pair.base).save_pretrained(base, max_shard_size="100KB")
+def split(base: Path) -> None:
+    """Save a base anew, in shards."""
+    model = load(base)
+    (base / "model.safetensors").unlink()
+    model.save_pretrained(base, max_shard_size="100KB")
+
+
+def test_a_shard_that_is_gone_or_damaged_is_named(copied: Pair) -> None:
+    base, adapter = copied
+    split(base)
     factory = lora(base)
     # The factory has looked already.
     assert factory.base.config
     third = sorted(base.glob("*.safetensors"))[2]
     count = len(list(base.glob("*.safetensors")))
     third.write_bytes(third.read_bytes()[:-10])
-    text = refusal(factory, pair.adapter)
+    text = refusal(factory, adapter)
     assert text.startswith(f"{third} cannot be read: ")
     assert text.endswith("; copy or download it again")
     third.unlink()
-    assert refusal(factory, pair.adapter) == (
+    assert refusal(factory, adapter) == (
         f"{base} lacks 1 of its {count} weight files, {third.name} first; copy or download it again"
     )
     (base / "model.safetensors.index.json").unlink()
-    assert refusal(factory, pair.adapter) == (
+    assert refusal(factory, adapter) == (
         f"{base} has no model.safetensors; weights in other formats are not read, as pickled files "
         "can run code: save it again with save_pretrained"
     )
+
+
+@pytest.fixture
+def copied(pair: Pair, tmp_path: Path) -> Pair:
+    """Copies of both, which a test may change."""
+    base = tmp_path / "llama"
+    shutil.copytree(pair.base, base)
+    return Pair(base, readdressed(pair.adapter, tmp_path / "adapter", base=base))
 
 
 def refusal(factory: AdapterFactory, adapter: Path, **how: Any) -> str:
@@ -167,41 +183,38 @@ def test_names_are_followed_as_loading_does() -> None:
     }
 
 
-def test_a_layer_that_the_base_holds_under_no_name_is_refused(pair: Pair, tmp_path: Path) -> None:
-    base = tmp_path / "llama"
-    shutil.copytree(pair.base, base)
+def test_a_layer_that_the_base_holds_under_no_name_is_refused(copied: Pair) -> None:
+    base, adapter = copied
     tensors = load_file(base / "model.safetensors")
     tensors["model.layers.1.self_attn.fused"] = tensors.pop(
         "model.layers.1.self_attn.q_proj.weight"
     )
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    assert refusal(lora(base), pair.adapter) == (
+    assert refusal(lora(base), adapter) == (
         f"base {base} has no tensor model.layers.1.self_attn.q_proj.weight in its files, which "
         "transformers makes of others when it loads them; merge it with peft's merge_and_unload(), "
         "which holds the whole model in memory"
     )
 
 
-def test_a_base_whose_weights_are_whole_numbers_is_refused(pair: Pair, tmp_path: Path) -> None:
-    base = tmp_path / "llama"
-    shutil.copytree(pair.base, base)
+def test_a_base_whose_weights_are_whole_numbers_is_refused(copied: Pair) -> None:
+    base, adapter = copied
     tensors = load_file(base / "model.safetensors")
     name = "model.layers.0.mlp.down_proj.weight"
     tensors[name] = tensors[name].to(torch.int8)
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    assert refusal(lora(base), pair.adapter) == (
+    assert refusal(lora(base), adapter) == (
         f"base {base} stores {name} as I8, which nothing can be added to; name the base that it "
         "was made from"
     )
 
 
-def test_what_is_no_weight_is_copied_as_it_is(pair: Pair, tmp_path: Path) -> None:
-    base = tmp_path / "llama"
-    shutil.copytree(pair.base, base)
+def test_what_is_no_weight_is_copied_as_it_is(copied: Pair, tmp_path: Path) -> None:
+    base, adapter = copied
     tensors = load_file(base / "model.safetensors")
     tensors["model.counts"] = torch.tensor([3, 2**40])
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    merge(lora(base), pair.adapter, tmp_path / "out", dtype="bfloat16")
+    merge(lora(base), adapter, tmp_path / "out", dtype="bfloat16")
     found = stored(tmp_path / "out")
     assert torch.equal(found.pop("model.counts"), torch.tensor([3, 2**40]))
     assert {weight.dtype for weight in found.values()} == {torch.bfloat16}
@@ -223,11 +236,10 @@ def test_what_transformers_holds_in_float32_stays_so(tmp_path: Path) -> None:
     assert found == {name for name in held if name in stored(tmp_path / "out")}
 
 
-def test_the_config_is_the_bases_with_the_new_dtype(pair: Pair, tmp_path: Path) -> None:
-    base = tmp_path / "llama"
-    shutil.copytree(pair.base, base)
+def test_the_config_is_the_bases_with_the_new_dtype(copied: Pair, tmp_path: Path) -> None:
+    base, adapter = copied
     (base / "generation_config.json").write_text('{"top_k": 7, "a_key_of_its_own": 1}')
-    merge(lora(base), pair.adapter, tmp_path / "out", dtype="bfloat16")
+    merge(lora(base), adapter, tmp_path / "out", dtype="bfloat16")
     own, found = (
         json.loads((folder / "config.json").read_text()) for folder in (base, tmp_path / "out")
     )
@@ -238,7 +250,7 @@ def test_the_config_is_the_bases_with_the_new_dtype(pair: Pair, tmp_path: Path) 
         assert (tmp_path / "out" / name).read_bytes() == (base / name).read_bytes()
 
     (base / "generation_config.json").unlink()
-    merge(lora(base), pair.adapter, tmp_path / "other")
+    merge(lora(base), adapter, tmp_path / "other")
     assert (
         AutoModelForCausalLM.from_pretrained(tmp_path / "other").generation_config.eos_token_id == 1
     )
@@ -253,11 +265,9 @@ def test_the_embedded_base_and_a_gguf_file_are_merged_alike(tmp_path: Path, tiny
     file = write_gguf(tmp_path / "tiny.gguf")
     adapter = save_adapter(tmp_path / "adapter", tiny, r=2)
     merge(lora("tiny"), adapter, tmp_path / "embedded")
-    config = json.loads((adapter / "adapter_config.json").read_text())
     factory = lora(file)
-    config["base_model_name_or_path"] = factory.base.location()
-    (adapter / "adapter_config.json").write_text(json.dumps(config))
-    merge(factory, adapter, tmp_path / "gguf")
+    other = readdressed(adapter, tmp_path / "other", base=factory.base.location())
+    merge(factory, other, tmp_path / "gguf")
     assert equal(stored(tmp_path / "embedded"), stored(tmp_path / "gguf"))
 
 
@@ -274,17 +284,8 @@ def hub(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return snapshot
 
 
-def adapter_of_the_hub(pair: Pair, folder: Path) -> Path:
-    shutil.copytree(pair.adapter, folder)
-    file = folder / "adapter_config.json"
-    file.write_text(
-        json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": "org/name"})
-    )
-    return folder
-
-
 def test_a_base_of_the_hub_is_read_from_its_cache(pair: Pair, hub: Path, tmp_path: Path) -> None:
-    adapter = adapter_of_the_hub(pair, tmp_path / "adapter")
+    adapter = readdressed(pair.adapter, tmp_path / "adapter", base="org/name")
     merge(lora("org/name"), adapter, tmp_path / "out")
     merge(lora(pair.base), pair.adapter, tmp_path / "other")
     assert equal(stored(tmp_path / "out"), stored(tmp_path / "other"))
@@ -293,7 +294,7 @@ def test_a_base_of_the_hub_is_read_from_its_cache(pair: Pair, hub: Path, tmp_pat
 def test_a_base_of_the_hub_whose_weights_were_not_downloaded_is_refused(
     pair: Pair, hub: Path, tmp_path: Path
 ) -> None:
-    adapter = adapter_of_the_hub(pair, tmp_path / "adapter")
+    adapter = readdressed(pair.adapter, tmp_path / "adapter", base="org/name")
     (hub / "model.safetensors").unlink()
     assert refusal(lora("org/name"), adapter) == (
         f"{hub} has no model.safetensors; weights in other formats are not read, as pickled files "

@@ -44,4 +44,10 @@ def test_each_of_two_processes_holds_what_is_planned(
     stage: int, factory: str, tmp_path: Path
 ) -> None:
     found = held(tmp_path, stage, factory)
-    print("\nHELD", stage, factory, found["measured"], found["predicted"])
+    measured = {part: found["measured"][part] for part in PARTS}
+    predicted = {part: found["predicted"][part] for part in PARTS}
+    if stage and factory == "full":
+        # DeepSpeed makes the step of weights with decay first, and of the norms after that.
+        assert measured == pytest.approx(predicted, rel=1e-3)
+    else:
+        assert measured == predicted

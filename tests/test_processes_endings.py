@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
 import time
 from typing import Literal
 
@@ -73,9 +72,9 @@ class Odd(TrainerCallback):
                 time.sleep(300)
             case "stuck":
                 # In C, where no signal is heard.
-                sleeper = threading.Thread(target=time.sleep, args=(300,), daemon=True)
-                sleeper.start()
-                ctypes.CDLL(None).pthread_join(ctypes.c_ulong(sleeper.ident), None)
+                mutex = ctypes.create_string_buffer(64)
+                for _ in range(2):
+                    ctypes.CDLL(None).pthread_mutex_lock(mutex)
             case "raise":
                 raise TrainingError("the disk of this machine is on fire; put it out")
             case "break":

@@ -45,7 +45,7 @@ def _scales(model: Module) -> Iterator[Tensor]:
         weight: Any = module._parameters.get("weight")
         if isinstance(module, Linear4bit):
             # FSDP shards the weight alone; the layer keeps the scales.
-            packed = vars(weight).get("quant_state") or module.quant_state
+            packed: Any = vars(weight).get("quant_state") or module.quant_state
             yield from (packed.absmax, packed.code)
             if packed.nested:
                 yield from (packed.offset, packed.state2.absmax, packed.state2.code)

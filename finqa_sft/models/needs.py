@@ -130,13 +130,11 @@ class Need:
 
     def at_step(self) -> dict[str, int]:
         """The tensors that are there when the optimizer has made a step: what can be counted."""
-        optimizer = {name: self.kept.get(name, 0) for name in (STATE, COPIES)}
-        weights = {name: self.kept.get(name, 0) for name in Part}
-        gradients = self.kept[GRADIENTS] if not self.kept.get(COPIES) else self.step[GRADIENTS]
+        divided = COPIES in self.kept or COPIES in self.host
         return {
-            "weights": sum(weights.values()),
-            "gradients": gradients,
-            "optimizer": sum(optimizer.values()),
+            "weights": sum(self.kept[name] for name in Part),
+            "gradients": self.step.get(GRADIENTS, 0) if divided else self.kept[GRADIENTS],
+            "optimizer": self.kept.get(STATE, 0) + self.kept.get(COPIES, 0),
         }
 
 

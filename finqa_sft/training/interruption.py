@@ -138,9 +138,10 @@ class Interruption(TrainerCallback):
         with handled(signal.SIGALRM, by=self._late):
             try:
                 yield
-                # Not after an error: the clock goes on while the process takes its leave.
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                # What was to be saved is saved; the clock goes on while the process takes its leave.
                 self._in_time.set()
+                if self._pending == signal.SIGTERM:
+                    self._let_the_system_end_it()
             finally:
                 signal.set_wakeup_fd(before)
                 os.close(told)
@@ -160,13 +161,17 @@ class Interruption(TrainerCallback):
         Raises:
             Terminated: Always.
         """
-        assert self._grace is not None
-        # Python's threads are no longer heard while it shuts down; the system ends it then.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, self._grace * (SHARE_TO_END - SHARE_TO_SAVE))
+        self._let_the_system_end_it()
         raise Terminated(
             f"no checkpoint could be saved within output.grace_period, {self._grace:g} s"
         )
+
+    def _let_the_system_end_it(self) -> None:
+        """Have the alarm kill the process: its threads are not heard while Python shuts down."""
+        assert self._grace is not None
+        left = self._since + self._grace * SHARE_TO_END - time.monotonic()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, max(left, 0.01))
 
     def _end(self) -> None:
         """End the process where nothing else could: its thread waits for others, or for a disk."""

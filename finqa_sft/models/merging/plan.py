@@ -7,6 +7,7 @@ of the model; all others are copied.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,8 +98,7 @@ class MergePlan:
         self._tensors = TensorFiles(weight_files(self.folder))
         self._parameters = frozenset(self.model.state_dict())
         self._keys = keys_of_parameters(self._tensors.kinds, self.model)
-        kept = factory.skeleton.float32.get(dtype, ())
-        self._float32 = frozenset(key for name, key in self._keys.items() if name in kept)
+        self._float32 = frozenset(self._held_in_float32())
         self._changes = dict(self._adapted())
         self._trained: TrainedWeights | None = None
         if weights == "dequantised":
@@ -187,6 +187,15 @@ class MergePlan:
             f"makes of others when it loads them; {other}"
         )
 
+    def _held_in_float32(self) -> Iterator[str]:
+        """The tensors, buffers among them, that transformers loads in float32 whatever it is asked.
+
+        transformers 5.24, `_get_dtype_plan`.
+        """
+        for pattern in self.model._keep_in_fp32_modules_strict or ():
+            rule = re.compile(pattern.replace("*", ".*"))
+            yield from (key for name, key in self._keys.items() if rule.search(name))
+
     def _adapted(self) -> Iterator[tuple[str, _Change]]:
         """What the adapter changes, by the names in the base's files."""
         whose = f"adapter {self.adapter.folder}"
@@ -251,7 +260,6 @@ class MergePlan:
         """The dtype that a tensor gets, as safetensors calls it."""
         if kind.dtype not in FLOATS:
             return kind.dtype
-        # As transformers loads it, whatever the dtype of the model.
         return "F32" if name in self._float32 else _CALLED[self.dtype]
 
 
