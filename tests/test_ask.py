@@ -123,6 +123,26 @@ def test_a_page_comes_from_standard_input(asking: Callable[..., Any]) -> None:
     assert (said.status, said.err) == (0, "")
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_no_text_are_told(
+    asking: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    def piped(*words: str) -> Any:
+        pipe = io.TextIOWrapper(io.BytesIO(b"caf\xe9?\n"), encoding="utf-8", errors=errors)
+        monkeypatch.setattr("test_ask.io.StringIO", lambda typed: pipe)
+        return asking(*words, says="5.1")
+
+    remedy = "not UTF-8 text (character 4); give it with the encoding UTF-8\n"
+    for words, name in (
+        (("--context", "-", QUESTION), "standard input"),
+        (("--context", "page.md"), "the question"),
+    ):
+        said = piped(*words)
+        assert (said.status, said.out, said.err) == (2, "", f"{name}: {remedy}")
+    said = piped("--context", "page.md", "caf\udce9?")
+    assert (said.status, said.err) == (2, f"the question: {remedy}")
+
+
 def test_questions_are_taken_from_a_pipe(asking: Callable[..., Any]) -> None:
     said = asking("--context", "page.md", "--json", says="5.1", typed=f"{QUESTION}\nAnd 2019?\n")
     assert (said.status, said.err) == (0, "")

@@ -45,6 +45,27 @@ def test_an_evaluation_leaves_predictions_scores_and_report(run_folder: Shell) -
     assert (again.out, again.err) == (said.out, "9 of 9 questions were answered before\n")
 
 
+def test_a_log_line_that_was_cut_off_is_passed_over(run_folder: Shell) -> None:
+    before = (run_folder.folder / "run" / "metrics.jsonl").read_text()
+    numbers(run_folder, "run", "--out", "whole")
+    run_folder.write("run/metrics.jsonl", before + '{"loss": 1.0, "st\n5\n\xff')
+    numbers(run_folder, "run", "--out", "torn")
+    assert (run_folder.folder / "torn" / "report.html").read_bytes() == (
+        run_folder.folder / "whole" / "report.html"
+    ).read_bytes()
+
+
+def test_what_cannot_be_written_is_told(run_folder: Shell) -> None:
+    (run_folder.folder / "out" / "scores.json").mkdir(parents=True)
+    said = run_folder("evaluate", "run", "--out", "out")
+    assert (said.status, said.err) == (
+        2,
+        "cannot write out/scores.json: Is a directory; make room for it, or name another folder "
+        "with --out\n",
+    )
+    assert len(predictions(run_folder.folder / "out" / "predictions.jsonl")) == 9
+
+
 def test_json_is_all_that_is_printed(run_folder: Shell) -> None:
     found = numbers(run_folder, "run")
     assert found == scores(run_folder.folder / "run" / "evaluation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -120,12 +121,106 @@ def test_something_else_is_told_by_its_first_three_keys(tmp_path: Path) -> None:
     assert not (tmp_path / "p.jsonl.part0").exists()
 
 
-def test_a_damaged_account_is_something_else(tmp_path: Path) -> None:
+def test_what_is_replaced_is_kept_until_there_are_others(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    with (store := PredictionStore(path, {"a": 1})).open():
+        store.finish([said("x")])
+    before = path.read_bytes()
+    other = PredictionStore(path, {"a": 2})
+    for _ in range(2):
+        # As where the model cannot be loaded: nothing is answered.
+        with other.open(overwrite=True) as done:
+            assert done == {}
+        assert not path.exists()
+        assert (tmp_path / "p.jsonl.replaced").read_bytes() == before
+    with other.open():
+        other.finish([said("y")])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["p.jsonl", "p.jsonl.about.json"]
+    with other.open() as done:
+        assert done == {"y": said("y")}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"a"', r"cannot be read: .+"),
+        ("\xff", r"cannot be read: .+"),
+        ("[]", "is no JSON object"),
+        ("5", "is no JSON object"),
+    ],
+)
+def test_a_damaged_account_is_something_else(tmp_path: Path, content: str, problem: str) -> None:
     store = PredictionStore(tmp_path / "p.jsonl", {"a": 1})
     add(store, said("x"))
-    store.about_path.write_text('{"a"')
-    with pytest.raises(OutputError, match=r"p\.jsonl\.about\.json cannot be read: "), store.open():
+    store.about_path.write_text(content, encoding="latin-1")
+    with (
+        pytest.raises(OutputError, match=rf"something else \(p\.jsonl\.about\.json {problem}\); "),
+        store.open(),
+    ):
         pass
+    with store.open(overwrite=True) as done:
+        assert done == {}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_of_which_nothing_says_what_it_is_stays(tmp_path: Path, overwrite: bool) -> None:
+    path = tmp_path / "gold.json"
+    path.write_text("mine")
+    store = PredictionStore(path, {})
+    with pytest.raises(OutputError) as error, store.open(overwrite=overwrite):
+        pass
+    assert str(error.value) == (
+        f"{path} may be anything: it has no gold.json.about.json beside it, which all predictions "
+        "are written with; name another place with --out, or remove it"
+    )
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+    device = PredictionStore(Path(os.devnull), {})
+    with (
+        pytest.raises(OutputError, match=f"^{os.devnull} is a pipe or device; name a file$"),
+        device.open(overwrite=overwrite),
+    ):
+        pass
+
+
+def test_a_folder_in_the_place_of_the_account_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, [said("x")])
+    store = PredictionStore(path, {})
+    store.about_path.mkdir()
+    with pytest.raises(OutputError) as error, store.open(overwrite=True):
+        pass
+    assert str(error.value) == (
+        f"cannot write {path}: {path}.about.json: Is a directory; name a file in a folder that can "
+        "be written"
+    )
+    assert path.is_file()
+
+
+def test_a_line_for_which_there_is_no_room_is_told_and_the_others_are_kept(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "p.jsonl"
+    store = PredictionStore(path, {})
+    add(store, said("x"), said("y"))
+    room = path.with_name("p.jsonl.part0").stat().st_size + 20
+    problem = (
+        f"cannot write {path}: File too large; make room, and the same command goes on from what "
+        "is answered"
+    )
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(OutputError) as error:
+            add(store, said("z"))
+        with pytest.raises(OutputError) as other:
+            store.finish([said(id) for id in "xyz"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(error.value) == str(other.value) == problem
+    assert not path.exists()
+    add(store, said("z"))
+    with store.open() as done:
+        assert list(done) == ["x", "y", "z"]
 
 
 def test_only_the_first_process_looks_at_what_was_done(

@@ -55,9 +55,10 @@ from finqa_sft.models.devices import (
     resolve_storage_dtype,
 )
 from finqa_sft.models.gguf import dequantised
-from finqa_sft.models.memory import nf4_bytes, require_memory, short_names, size, skeleton
+from finqa_sft.models.memory import require_memory, short_names, size, skeleton
 from finqa_sft.models.options import LoraOptions, QLoRAOptions
 from finqa_sft.models.qlora import QLoRAFactory
+from finqa_sft.models.stored import nbytes, nf4
 from finqa_sft.models.tiny import tiny_base
 
 CPU = Device("cpu", None, "CPU", 2**34, 2**33, bfloat16=False)
@@ -625,14 +626,18 @@ def test_the_estimate_counts_what_bitsandbytes_stores(config: Any, tmp_path: Pat
     )
     layers = {n: m.weight for n, m in model.named_modules() if isinstance(m, Linear4bit)}
     stored = sum(
-        weight.nbytes + weight.quant_state.absmax.nbytes + weight.quant_state.state2.absmax.nbytes
+        tensor.nbytes
         for weight in layers.values()
-    )
+        for state in [weight.quant_state]
+        for tensor in (
+            weight, state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code
+        )
+    )  # fmt: skip
 
     bones = skeleton(config)
 
     assert (bones.linears | bones.others).keys() == layers.keys()
-    assert nf4_bytes(bones, double_quant=True) == stored
+    assert nbytes(nf4(bones, double_quant=True)) == stored
     assert not any("vision" in name for name in bones.targets(LoraOptions()))
 
     targets = short_names(bones.targets(LoraOptions()), among=layers)

@@ -34,8 +34,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mixtral": {"num_local_experts": 4},
     "gpt_oss": {"num_local_experts": 4, "head_dim": 16},
 }
-"""Tied and untied heads, biases, convolutions for linear layers, norms that stay in float32, experts
-in one tensor, widths that are no multiples of a block."""
+"""Tied and untied heads, biases, convolutions as linear layers, norms in float32, widths
+that are no multiples of a block, experts in one tensor."""
 
 
 @pytest.fixture(scope="session")

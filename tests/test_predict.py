@@ -7,8 +7,9 @@ import json
 import shutil
 import signal
 import time
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, cast
 
 import pytest
 from bad_input import Shell, shell
@@ -234,11 +235,30 @@ def test_a_checkpoint_away_from_its_run_lacks_the_recipe(run_folder: Shell) -> N
     )
 
 
-def test_a_damaged_card_is_named(run_folder: Shell) -> None:
-    run_folder.write("run/adapter/finqa_sft.json", '{"recipe": {}}')
-    assert run_folder.refused("predict", "run", "--out", "p.jsonl").startswith(
-        "run/adapter/finqa_sft.json is not as a run of this version wrote it (KeyError: "
+@pytest.mark.parametrize(
+    ("card", "error"),
+    [
+        ('{"recipe": {}', "JSONDecodeError"),
+        ("[]", "TypeError"),
+        ('{"longest_answer": 5, "recipe": {}}', "KeyError"),
+        ('{"longest_answer": 5, "recipe": {"name": "", "folder": "", "values": 5}}', "TypeError"),
+        (
+            '{"longest_answer": 5, "recipe": {"name": "", "folder": "", "values": [{"key": "a"}]}}',
+            "KeyError",
+        ),
+        (
+            '{"longest_answer": 5, "recipe": {"name": "", "folder": "", "values": [{"key": 5}]}}',
+            "AttributeError",
+        ),
+    ],
+)
+def test_a_damaged_card_is_named(run_folder: Shell, card: str, error: str) -> None:
+    run_folder.write("run/adapter/finqa_sft.json", card)
+    said = run_folder.refused("predict", "run", "--out", "p.jsonl")
+    assert said.startswith(
+        f"run/adapter/finqa_sft.json is not as a run of this version wrote it ({error}: "
     )
+    assert said.endswith("; restore it, or train again")
 
 
 def test_predictions_of_something_else_are_not_mixed_in(run_folder: Shell) -> None:
@@ -254,11 +274,17 @@ def test_predictions_of_something_else_are_not_mixed_in(run_folder: Shell) -> No
     )
     done(run_folder, "run", *more, "--overwrite")
     assert (run_folder.folder / "p.jsonl").read_text() != before
-    run_folder.write("mine.txt", "mine")
-    assert run_folder.refused("predict", "run", "--out", "mine.txt") == (
-        "mine.txt holds predictions of something else (mine.txt.about.json is missing, so nothing "
-        "says of what); name another place with --out, or replace it with --overwrite"
-    )
+
+
+def test_questions_are_not_replaced_by_their_answers(run_folder: Shell) -> None:
+    run_folder.write("own.csv", COLUMNS)
+    words = ["run", "--data", "own.csv", "--option", "question=frage", "--out", "own.csv"]
+    for more in ([], ["--overwrite"]):
+        assert run_folder.refused("predict", *words, *more) == (
+            "own.csv may be anything: it has no own.csv.about.json beside it, which all "
+            "predictions are written with; name another place with --out, or remove it"
+        )
+    assert (run_folder.folder / "own.csv").read_text() == COLUMNS
 
 
 def test_a_folder_in_the_place_of_the_file(run_folder: Shell) -> None:
@@ -267,7 +293,8 @@ def test_a_folder_in_the_place_of_the_file(run_folder: Shell) -> None:
             "run is a folder; name a file"
         )
     assert run_folder.refused("predict", "run", "--out", "small.yaml/p.jsonl") == (
-        "cannot write small.yaml/p.jsonl: File exists; name a file in a folder that can be written"
+        "cannot write small.yaml/p.jsonl: small.yaml: File exists; name a file in a folder that "
+        "can be written"
     )
 
 
@@ -346,19 +373,32 @@ def test_a_full_disk_keeps_what_was_answered(
     real = PredictionStore.add
     added: list[str] = []
 
-    def add(store: PredictionStore, file: IO[str], predicted: Predicted) -> None:
-        if len(added) == 4:
-            file.write('{"id": "half of')
-            raise OSError(errno.ENOSPC, "No space left on device")
-        added.append(predicted.id)
-        real(store, file, predicted)
+    class Full:
+        """A file of which half a line is written, and then nothing."""
 
-    # The captured output has no file that could be discarded.
-    monkeypatch.setattr("finqa_sft.cli.main._discard_output", lambda: None)
+        def __init__(self, file: FileIO) -> None:
+            self.file = file
+            self.full = False
+
+        def write(self, line: bytes) -> int:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.full = True
+            return self.file.write(line[: len(line) // 2])
+
+    def add(store: PredictionStore, file: FileIO, predicted: Predicted) -> None:
+        if len(added) == 4:
+            return real(store, cast("FileIO", Full(file)), predicted)
+        added.append(predicted.id)
+        return real(store, file, predicted)
+
     monkeypatch.setattr(PredictionStore, "add", add)
     said = run_folder("predict", "run", "--out", "p.jsonl")
-    assert said.status == 2
-    assert said.err == "cannot write: No space left on device; make room, or write elsewhere\n"
+    assert (said.status, said.err) == (
+        2,
+        "cannot write p.jsonl: No space left on device; make room, and the same command goes on "
+        "from what is answered\n",
+    )
     monkeypatch.setattr(PredictionStore, "add", real)
     said = run_folder("predict", "run", "--out", "p.jsonl")
     assert said.err == "4 of 9 questions were answered before\n"

@@ -113,6 +113,9 @@ def test_two_processes_have_the_losses_and_the_adapter_of_one(
     one = alone(sharded, factory, collator)
     facts = manifest(two)
     assert facts["hardware"]["processes"] == 2
+    active = facts["distributed"]
+    assert (active["type"], active["processes"]) == (TYPES[sharded], 2)
+    assert active["stage"] == (None if sharded == "ddp" else int(sharded[-1]))
     assert facts["identity"]["what shares the run out"] == sharded.replace("ddp", "none")
     assert facts["batches"]["rows_a_step"] == manifest(one)["batches"]["rows_a_step"]
     assert len(losses(two)) == 4

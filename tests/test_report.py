@@ -24,12 +24,15 @@ from report_samples import (
 
 from finqa_sft.documents import Document, Evidence, Paragraph, Question, Table
 from finqa_sft.errors import OutputError
+from finqa_sft.evaluation.comparison import compare
+from finqa_sft.evaluation.predictions import Predicted
 from finqa_sft.evaluation.report import ReportedRun, report_html, write_report
 from finqa_sft.evaluation.report.entries import entries
 from finqa_sft.evaluation.report.pages import pages, places
 from finqa_sft.evaluation.report.plots import Bar, bars, curves
 from finqa_sft.evaluation.report.texts import clipped, visible
 from finqa_sft.evaluation.scoring import Evaluation, score_predictions
+from finqa_sft.formatters.base import Prediction
 
 VOID = {"meta", "input", "br", "img", "link", "hr"}
 
@@ -232,6 +235,26 @@ def test_a_question_is_called_by_its_row_where_its_id_is_a_hash(
     text = Page(report_html(one)).text()
     assert id in text
     assert label in text
+
+
+def test_an_answer_is_not_shown_a_second_time_as_what_it_comes_to() -> None:
+    question = Question("q", "How much?", Document("d", (Paragraph("It was 5."),)), "5")
+
+    def rows(*said: Prediction) -> dict[str, list[str]]:
+        now, *before = [
+            score_predictions([question], {"q": Predicted(id="q", prediction=one)}, {})
+            for one in said
+        ]
+        against = before[0] if before else None
+        comparison = compare(now, against) if against else None
+        (entry,) = entries(now, against=against, comparison=comparison)[0]
+        return dict(entry.rows)
+
+    plain, computed = Prediction("5", answer="5"), Prediction("", program="add(2, 3)")
+    assert rows(plain) == {"Answer": ["5", "5"]}
+    assert rows(plain, plain) == {"Answer": ["5", "5", "5"]}
+    assert rows(computed)["Comes to"] == ["5", "5"]
+    assert rows(plain, computed)["Comes to"] == ["5", "5", "5"]
 
 
 def test_a_comparison_of_other_questions_says_so(questions: list[Question]) -> None:

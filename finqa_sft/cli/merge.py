@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
                 dtype=arguments.dtype,
                 trained_in=adapter.trained_in,
             )
-            verifier.require_memory()
+            verifier.check()
             prompts = sample_prompts(trained.recipe, encoder)
         try:
             with new_folder(out) as folder:
@@ -192,14 +192,26 @@ def _made(
     if plan.adapter.whole:
         yield "trained whole", ", ".join(plan.adapter.whole)
     yield "weights", described_weights(plan.weights, adapter)
+    if plan.weights == "dequantised":
+        yield from _quantised(adapter)
+    yield "model", f"{out}: {size(plan.size)} in {plan.dtype}, {number(files, 'weight file')}"
+
+
+def _quantised(adapter: Mergeable) -> Iterator[tuple[str, str]]:
+    """What is not certain of the quantised weights."""
     here = str(adapter.factory.device)
-    if plan.weights == "dequantised" and adapter.where not in ("", here):
+    if not adapter.where:
         yield (
             "quantised",
-            f"here on {here}, in the run on {adapter.where}; whether both give the same codes was "
-            "not measured",
+            f"from {adapter.trained_in}; no run.json says so: set model.compute_dtype if it was "
+            "another",
         )
-    yield "model", f"{out}: {size(plan.size)} in {plan.dtype}, {number(files, 'weight file')}"
+    elif adapter.where != here:
+        yield (
+            "quantised",
+            f"from {adapter.trained_in}, here on {here}, in the run on {adapter.where}; whether "
+            "both give the same codes was not measured",
+        )
 
 
 def _found(measured: Measured) -> Iterator[tuple[str, str]]:

@@ -63,14 +63,17 @@ GPUS: tuple[Gpu, ...] = tuple(
 
 
 def find_gpu(name: str) -> Gpu:
-    """The GPU of that name, in any case, with or without spaces.
+    """The GPU of that name, in any case, with or without spaces, or of what it begins with.
 
     Raises:
-        HardwareError: There is none.
+        HardwareError: There is none, or several.
     """
-    for gpu in GPUS:
-        if _folded(gpu.name) == _folded(name):
-            return gpu
+    found = [gpu for gpu in GPUS if _folded(gpu.name).startswith(_folded(name))]
+    exact = [gpu for gpu in found if _folded(gpu.name) == _folded(name)]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if found and name:
+        raise HardwareError(f"GPU {name!r} may be {' or '.join(gpu.name for gpu in found)}")
     names = [gpu.name for gpu in GPUS]
     hint = did_you_mean(name.upper(), names)
     known = f"there are {', '.join(names)}"

@@ -11,6 +11,7 @@ from finqa_sft.models.devices import Device
 from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.full import FullFactory
 from finqa_sft.models.needs import Setting
+from finqa_sft.models.sharded import unshareable
 from finqa_sft.models.sharding import Sharding
 from finqa_sft.planning.gpus import GIB
 from finqa_sft.preparation.rows import ASSUMED, Rows, Shares, rows_of
@@ -134,8 +135,16 @@ class Request:
         Raises:
             ModelError: Says why, and what to set.
         """
-        if sharding.stage == 3:
-            _on_a_gpu(self.factory, bfloat16=True).quantisation_arguments(sharded=True)
+        if sharding.stage == 0:
+            return
+        wanted = self.factory.options.compute_dtype
+        problem = unshareable(
+            self.factory.options,
+            f"zero{sharding.stage}",
+            compute=None if wanted == "auto" else wanted,
+        )
+        if problem:
+            raise ModelError(" ".join(problem))
 
     def sized(self, size: int) -> Request:
         """The same with another size of a batch."""

@@ -138,7 +138,7 @@ class Interruption(TrainerCallback):
         with handled(signal.SIGALRM, by=self._late):
             try:
                 yield
-                # What was to be saved is saved; the clock goes on while the process takes its leave.
+                # All is saved; the clock goes on while the process takes its leave.
                 self._in_time.set()
                 if self._pending == signal.SIGTERM:
                     self._let_the_system_end_it()

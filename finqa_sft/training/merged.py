@@ -28,7 +28,8 @@ class Mergeable:
         factory: The model factory of the run.
         folder: The adapter.
         trained_in: The dtype that the base was held in, or unpacked to.
-        where: The device that it was trained on, where that is known.
+        where: The device that it was trained on; empty where no record of the run says it, and
+            `trained_in` is taken from the recipe and this device.
     """
 
     factory: AdapterFactory

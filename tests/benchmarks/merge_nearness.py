@@ -1,4 +1,4 @@
-"""Measure which merged model is nearer to the quantised one that was trained, and write the figures.
+"""Measure which merged model is nearer to the quantised one that was trained; write the figures.
 
     python tests/benchmarks/merge_nearness.py --out docs/results/merge_nearness.json \
         --base tiny --base SmolLM2-135M-Instruct.Q4_1.gguf
@@ -6,8 +6,8 @@
 Each base is trained for a few steps on generated pages, in 4 and in 8 bits, and its adapter merged
 by `finqa-sft merge` over the base's own weights and over the dequantised ones, in bfloat16 and in
 float32. All models read the held-out questions with their answers. The JSON holds how near each
-merged model is to the quantised base with the adapter beside it, the held-out loss of each, versions,
-machine and commit.
+merged model is to the quantised base with the adapter beside it, the held-out loss of each,
+versions, machine and commit. Where it is there already, only the bases measured now are replaced.
 """
 
 from __future__ import annotations
@@ -80,19 +80,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     arguments = parser.parse_args()
     quiet_libraries()
-    runs = []
+    runs: dict[tuple[str, int], dict[str, Any]] = {}
+    if arguments.out.is_file():
+        earlier = json.loads(arguments.out.read_text(encoding="utf-8"))["runs"]
+        runs = {(found["base"], found["bits"]): found for found in earlier}
     for base in arguments.base:
         for bits in arguments.bits or (4, 8):
             with tempfile.TemporaryDirectory() as scratch:
-                runs.append(measured(Path(scratch), base, bits=bits, steps=arguments.steps))
+                found = measured(Path(scratch), base, bits=bits, steps=arguments.steps)
+            runs[found["base"], bits] = found
     result = {
         "what": "how near merged models are to the quantised base with its adapter, as trained",
         "recipe": RECIPE,
         "compared": f"the last {LAST_TOKENS} tokens of each held-out question with its answer",
-        "runs": runs,
-        "versions": versions(),
-        "processor": processor(),
-        "commit": commit(),
+        "runs": list(runs.values()),
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, ensure_ascii=False)
@@ -148,11 +149,15 @@ def measured(folder: Path, base: str, *, bits: int, steps: int) -> dict[str, Any
     return {
         "base": Path(base).name,
         "bits": bits,
+        "steps": steps,
         "model": {key: value for key, value in manifest["model"].items() if key != "base"},
         "training_loss": {"first": run_losses[0], "last": run_losses[-1]},
         "held_out_questions": len(rows),
         "held_out_loss": losses,
         "merged": merged,
+        "versions": versions(),
+        "processor": processor(),
+        "commit": commit(),
     }
 
 

@@ -191,7 +191,7 @@ class Measured:
     Attributes:
         merged: How near the merged model is to the same weights with the adapter beside them.
         trained: How near it is to the quantised base with the adapter beside it, as it was trained;
-            None where that is the same, or nothing was quantised.
+            None where that is the same, nothing was quantised, or this device cannot load it.
         prompts: How many prompts were read.
         computed_in: The dtype of the products.
         tolerance: What rounding explains.
@@ -230,7 +230,10 @@ class Verifier:
         self._reference: AdapterFactory = (
             LoRAFactory(options) if weights == "original" and factory.quantised else trained
         )
-        self._trained = None if self._reference.quantised == factory.quantised else trained
+        self._trained_in = trained_in
+        as_trained = self.computed_in == trained_in
+        over_others = self._reference.quantised != factory.quantised
+        self._trained = trained if over_others and as_trained else None
         self._merged = FullOptions(
             base=factory.options.base,
             revision=factory.options.revision,
@@ -251,12 +254,19 @@ class Verifier:
             return "16-bit products"
         return "16-bit weights" if dtype == "bfloat16" else "float32"
 
-    def require_memory(self) -> None:
+    def check(self) -> None:
         """Refuse what cannot be loaded, before anything is written.
 
         Raises:
-            HardwareError: The largest of the models does not fit into the device's memory.
+            HardwareError: The largest of the models does not fit into the device's memory, or the
+                quantised base cannot be what it was in training.
         """
+        if self._reference.quantised and self.computed_in != self._trained_in:
+            raise HardwareError(
+                f"the run quantised its base from {self._trained_in}, which {self._device} does "
+                "not compute in, so what was trained cannot be loaded here; merge on a device that "
+                "does, or leave the verification out with --no-verify"
+            )
         whole = FullFactory(self._merged)
         models = [self._reference, whole, *([self._trained] if self._trained else [])]
         needed = max(sum(model.held.values()) for model in models)
