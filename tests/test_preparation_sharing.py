@@ -85,6 +85,17 @@ def test_others_read_what_one_has_prepared(
     assert list(launches.iterdir()) == []
 
 
+def test_a_side_without_rows_is_taken_over_too(
+    launches: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = replace(data.held_out, questions=[], encoded=data.held_out.encoded.select([]))
+    as_process(0, monkeypatch, lambda: replace(data, held_out=nothing, gold=[]))
+    found = as_process(1, monkeypatch)
+    assert (len(found.held_out), len(found.held_out.rows), list(found.gold)) == (0, 0, [])
+    assert found.held_out.encoded.features == data.held_out.encoded.features
+    assert found.fingerprint == data.fingerprint
+
+
 def test_others_wait_until_it_is_prepared(
     launches: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

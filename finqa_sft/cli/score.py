@@ -190,7 +190,8 @@ def _remarks(evaluation: Evaluation, numbers: Mapping[str, Any]) -> Iterator[str
             yield f"first {what}: {ids[0]}"
     for metric, notes in numbers["notes"].items():
         if notes["n"]:
-            yield f"{metric}: {notes['n']:,} notes, the first of them:"
+            noted = "1 note" if notes["n"] == 1 else f"{notes['n']:,} notes, the first of them"
+            yield f"{metric}: {noted}:"
             yield from (f"  {note['id']}: {note['note']}" for note in notes["first"])
 
 

@@ -20,7 +20,7 @@ from finqa_sft.models.devices import resolve_compute_dtype
 from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.memory import MemoryEstimate, text_parameters
 from finqa_sft.models.options import ComputeDtype, FullOptions
-from finqa_sft.models.stored import Stored, buffers, nbytes, trained, weights
+from finqa_sft.models.stored import Part, Stored, buffers, nbytes, trained, weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,7 +66,7 @@ class FullFactory(BuiltinFactory):
     @cached_property
     def held(self) -> dict[str, int]:
         """Bytes of the weights."""
-        return {f"the weights in {self.dtype}": nbytes(self.stored)}
+        return {f"the weights in {self.dtype}": nbytes(self.stored, Part.BASE)}
 
     @cached_property
     def memory(self) -> MemoryEstimate:

@@ -35,7 +35,7 @@ class LoRAFactory(AdapterFactory):
 
     def base_memory(self) -> dict[str, int]:
         """Bytes of the frozen base."""
-        return {f"the base in {self.dtype}": nbytes(self.stored, Part.BASE, Part.BUFFERS)}
+        return {f"the base in {self.dtype}": nbytes(self.stored, Part.BASE)}
 
     def quantisation_arguments(self, *, sharded: bool) -> None:
         """None: the base stays as it is."""

@@ -56,7 +56,7 @@ class QLoRAFactory(AdapterFactory):
         """Bytes of the quantised layers with their scales, and of the rest."""
         return {
             f"the base in {self.options.bits} bits": nbytes(self.stored, Part.PACKED, Part.SCALES),
-            f"its other parts in {self.dtype}": nbytes(self.stored, Part.BASE, Part.BUFFERS),
+            f"its other parts in {self.dtype}": nbytes(self.stored, Part.BASE),
         }
 
     def quantisation_arguments(self, *, sharded: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from pydantic import BaseModel, ConfigDict
@@ -25,6 +26,9 @@ from finqa_sft.preparation.counts import Counts
 from finqa_sft.preparation.parts import Dropped, Part, PreparedData
 from finqa_sft.ranks import is_local_main, local_rank, local_world_size
 from finqa_sft.writing import replace_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -101,7 +105,9 @@ def _hand_over(data: PreparedData, folder: Path) -> None:
     replace_text(made / "facts.json", facts.model_dump_json())
     with bars_in_terminals():
         data.training.encoded.save_to_disk(str(made / "training"))
-        data.held_out.encoded.save_to_disk(str(made / "held_out"))
+        # datasets writes a set without rows, and cannot read it.
+        if len(data.held_out.encoded):
+            data.held_out.encoded.save_to_disk(str(made / "held_out"))
     made.rename(folder)
 
 
@@ -142,16 +148,19 @@ def _taken_over(folder: Path) -> PreparedData:
         for question, document in facts.questions
     ]
 
-    def part(name: str, side: _SideFacts) -> Part:
-        return Part(
-            _picked(questions, side.kept),
-            load_from_disk(str(folder / name)),
-            [Dropped(questions[number], reason) for number, reason in side.dropped],
-        )
+    training = load_from_disk(str(folder / "training"))
+    held_out = folder / "held_out"
+
+    def part(side: _SideFacts, encoded: Dataset) -> Part:
+        dropped = [Dropped(questions[number], reason) for number, reason in side.dropped]
+        return Part(_picked(questions, side.kept), encoded, dropped)
 
     data = PreparedData(
-        training=part("training", facts.training),
-        held_out=part("held_out", facts.held_out),
+        training=part(facts.training, training),
+        held_out=part(
+            facts.held_out,
+            load_from_disk(str(held_out)) if held_out.is_dir() else training.select([]),
+        ),
         counts=facts.counts,
         gold=_picked(questions, facts.gold),
     )

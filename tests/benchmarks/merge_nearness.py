@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ formatter:
   max_length: 512
 trainer:
   max_steps: {steps}
-  per_device_train_batch_size: 4
+  per_device_train_batch_size: {batch}
   learning_rate: {rate}
   lr_scheduler_type: cosine
   warmup_steps: 4
@@ -76,7 +75,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", action="append", required=True, help="tiny, a folder or a file")
     parser.add_argument("--bits", type=int, action="append", help="4, 8, or both")
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=4, help="rows a step")
+    parser.add_argument("--held-out", type=int, default=16, help="most questions to compare on")
+    parser.add_argument(
+        "--work", type=Path, help="keep runs and merged models there, and go on with those"
+    )
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     arguments = parser.parse_args()
     quiet_libraries()
@@ -87,7 +91,9 @@ def main() -> None:
     for base in arguments.base:
         for bits in arguments.bits or (4, 8):
             with tempfile.TemporaryDirectory() as scratch:
-                found = measured(Path(scratch), base, bits=bits, steps=arguments.steps)
+                folder = (arguments.work or Path(scratch)) / f"{Path(base).stem}-{bits}"
+                folder.mkdir(parents=True, exist_ok=True)
+                found = measured(folder, base, bits=bits, arguments=arguments)
             runs[found["base"], bits] = found
     result = {
         "what": "how near merged models are to the quantised base with its adapter, as trained",
@@ -100,21 +106,31 @@ def main() -> None:
     arguments.out.write_text(text + "\n", encoding="utf-8")
 
 
-def measured(folder: Path, base: str, *, bits: int, steps: int) -> dict[str, Any]:
+def measured(
+    folder: Path, base: str, *, bits: int, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """One base, trained once and merged in every way."""
     named = base if base == "tiny" else str(Path(base).resolve())
     recipe = folder / "recipe.yaml"
-    recipe.write_text(
-        RECIPE.format(base=named, bits=bits, steps=steps, rate=RATES.get(base, "5e-4")),
-        encoding="utf-8",
+    text = RECIPE.format(
+        base=named,
+        bits=bits,
+        steps=arguments.steps,
+        batch=arguments.batch,
+        rate=RATES.get(base, "5e-4"),
     )
-    _run(str(recipe), f"output.dir={folder / 'run'}")
-    manifest = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))
+    recipe.write_text(text, encoding="utf-8")
+    record = folder / "run" / "run.json"
+    if not record.is_file() or json.loads(record.read_text())["status"] != "finished":
+        goes_on = ["trainer.resume_from_checkpoint=true"] if record.is_file() else []
+        _run(str(recipe), f"output.dir={folder / 'run'}", *goes_on)
+    manifest = json.loads(record.read_text(encoding="utf-8"))
     trained = find_trained(folder / "run", Plugins.load())
     factory = trained.recipe.model.build()
     encoder, formatter = Encoder(factory.load_tokenizer()), trained.recipe.formatter.build()
     data = prepare_data(trained.recipe, encoder=encoder, formatter=formatter, say=print)
     rows = [(row["input_ids"], row["labels"]) for row in data.held_out.rows]
+    rows = rows[: arguments.held_out]
     prompts = [ids for ids, _ in rows]
     model = factory.load_trained(trained.folder)
     as_trained, losses = said(model, prompts), {"as_trained": loss(model, rows)}
@@ -124,19 +140,18 @@ def measured(folder: Path, base: str, *, bits: int, steps: int) -> dict[str, Any
     merged = []
     for weights in ("original", "dequantised"):
         for dtype in ("bfloat16", "float32"):
-            out, began = folder / f"{weights}-{dtype}", time.monotonic()
-            _run(
-                "merge", str(folder / "run"), "--out", str(out), "--weights", weights, "--dtype",
-                dtype, "--no-verify",
-            )  # fmt: skip
-            seconds = time.monotonic() - began
+            out = folder / f"{weights}-{dtype}"
+            if not out.exists():
+                _run(
+                    "merge", str(folder / "run"), "--out", str(out), "--weights", weights,
+                    "--dtype", dtype, "--no-verify",
+                )  # fmt: skip
             whole = FullFactory(FullOptions(base=str(out))).load_trained(None)
             found = {
                 "weights": weights,
                 "dtype": dtype,
                 **nearness(said(whole, prompts), as_trained).record(),
                 "held_out_loss": loss(whole, rows),
-                "merge_seconds": round(seconds, 1),
             }
             merged.append(found)
             print(
@@ -149,7 +164,8 @@ def measured(folder: Path, base: str, *, bits: int, steps: int) -> dict[str, Any
     return {
         "base": Path(base).name,
         "bits": bits,
-        "steps": steps,
+        "steps": arguments.steps,
+        "rows_a_step": arguments.batch,
         "model": {key: value for key, value in manifest["model"].items() if key != "base"},
         "training_loss": {"first": run_losses[0], "last": run_losses[-1]},
         "held_out_questions": len(rows),

@@ -67,7 +67,8 @@ def main() -> None:
                 "elements": "of parameters when training begins, here and in all processes",
                 "optimizer_elements": "of the optimizer's states in a process, after two steps",
                 "bytes_at_a_step": "of tensors in a process at an optimizer step",
-                "shares": "of what one process alone holds; the larger of both processes",
+                "shares": "of elements: of those of all processes, each counted once; else of what "
+                "one process alone holds; one number is the larger of both processes",
             },
             "results": found,
             "versions": {name: importlib.metadata.version(name) for name in STACK},
@@ -104,6 +105,8 @@ def leg(
             "CUDA_VISIBLE_DEVICES": "",
             "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
+            # What is freed goes back to the system at once, and is not taken for something held.
+            "MALLOC_MMAP_THRESHOLD_": "65536",
         },
         capture_output=True,
         text=True,
@@ -115,28 +118,32 @@ def leg(
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
-def shares(ranks: list[dict[str, Any]], alone: dict[str, Any]) -> dict[str, float | None]:
-    """What a process holds as a share of what one alone holds; the larger of the processes.
+def shares(ranks: list[dict[str, Any]], alone: dict[str, Any]) -> dict[str, Any]:
+    """What a process holds as a share of the whole; the larger of the processes, where it is one.
 
-    The optimizer's states and gradients are those at a step; DeepSpeed counts weights of which it
-    has a copy in float32 among the optimizer's.
+    Elements are shares of what all processes hold together, each element counted once. All else is
+    a share of what one process alone holds.
     """
 
-    def largest(*path: str) -> float:
-        return max(_at(rank, path) for rank in ranks)
+    def of_elements(kind: str) -> float | None:
+        whole = ranks[0][kind]["whole"]
+        return round(max(rank[kind]["here"] for rank in ranks) / whole, 3) if whole else None
 
-    def share(*path: str) -> float | None:
-        whole = _at(alone, path)
-        return round(largest(*path) / whole, 3) if whole else None
+    def of_alone(*path: str) -> list[float]:
+        return [round(_at(rank, path) / _at(alone, path), 3) for rank in ranks]
 
     return {
-        "frozen_weights": share("frozen_elements", "here"),
-        "trained_weights": share("trained_elements", "here"),
-        "gradients": share("bytes_at_a_step", "gradients"),
-        "optimizer_states": share("optimizer_elements"),
-        "weights_bytes_at_a_step": share("bytes_at_a_step", "weights"),
-        "tensors_when_loaded": share("loading", "tensor_bytes_after"),
-        "peak_while_loading": share("loading", "peak_bytes"),
+        "frozen_elements": of_elements("frozen_elements"),
+        "trained_elements": of_elements("trained_elements"),
+        "gradients": max(of_alone("bytes_at_a_step", "gradients")),
+        "optimizer_states": max(of_alone("optimizer_elements")),
+        "weights_at_a_step": max(of_alone("bytes_at_a_step", "weights")),
+        "all_at_a_step": max(
+            round(sum(rank["bytes_at_a_step"].values()) / sum(alone["bytes_at_a_step"].values()), 3)
+            for rank in ranks
+        ),
+        "tensors_when_loaded": of_alone("loading", "tensor_bytes_after"),
+        "peak_while_loading": of_alone("loading", "peak_bytes"),
     }
 
 
