@@ -40,7 +40,7 @@ formatter: {{name: program, system: Answer., max_length: 512}}
 model: {{factory: {factory}, lora: {{dropout: 0.1}}}}
 collator: {{name: {collator}{tokens}}}
 trainer:
-  max_steps: 30
+  max_steps: {steps}
   per_device_train_batch_size: {rows}
   learning_rate: 1e-3
   gradient_checkpointing: false
@@ -59,6 +59,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 """What is killed."""
 
+STEPS = 30
 EXACT, CLOSE = 0.0, 1e-5
 SAVING_SECONDS = 0.1
 """About as long as a checkpoint is written."""
@@ -150,7 +151,8 @@ def tormented(name: str, folder: Path, *, kills: int, draws: random.Random) -> S
     series = Series(name)
     while len(series.kills) < kills or run.exists():
         process = start(kind, folder, resume=run.exists())
-        if len(series.kills) < kills and killed(process, run, series, steps, draws):
+        left = len(series.kills) < kills and logged(run) < STEPS
+        if left and killed(process, run, series, steps, draws):
             continue
         if not finish(process, name, series=series):
             break
@@ -175,6 +177,7 @@ def write(kind: dict[str, Any], folder: Path) -> None:
         collator=kind.get("collator", "padded"),
         tokens=", tokens_per_batch: 1024" if shared else "",
         rows=1 if shared else 2,
+        steps=STEPS,
     )
     (folder / "small.yaml").write_text(text, encoding="utf-8")
 
@@ -239,8 +242,11 @@ def killed(
     later = draws.uniform(0, steps / 2)
     skipped = draws.randrange(3)
     before = {path.name for path in checkpoints(run)}
+    log = run / "metrics.jsonl"
+    written = log.stat().st_mtime_ns if log.is_file() else 0
     for _ in moments(process):
-        if (run / "run.json").is_file() and logged(run) > 0:
+        # Training has begun, and a step was made.
+        if log.is_file() and log.stat().st_mtime_ns > written and logged(run) > 0:
             break
     if while_saving:
         # The next checkpoint, or one of those after it, as soon as there is something of it.
