@@ -145,14 +145,15 @@ def tormented(name: str, folder: Path, *, kills: int, draws: random.Random) -> S
     finish(start(kind, folder), name)
     whole = time.monotonic() - began
     expected = losses(run)
-    steps = first_to_last(run)
+    timings = json.loads((run / "run.json").read_text(encoding="utf-8"))["timings"]
+    seconds_a_step = timings["training_s"] / STEPS
     print(f"{name}: {len(expected)} steps, {whole:.0f} s", file=sys.stderr, flush=True)
     shutil.rmtree(run)
     series = Series(name)
     while len(series.kills) < kills or run.exists():
         process = start(kind, folder, resume=run.exists())
         left = len(series.kills) < kills and logged(run) < STEPS
-        if left and killed(process, run, series, steps, draws):
+        if left and killed(process, run, series, seconds_a_step, draws):
             continue
         if not finish(process, name, series=series):
             break
@@ -234,12 +235,11 @@ def killed(
     process: subprocess.Popen[str],
     run: Path,
     series: Series,
-    steps: float,
+    seconds_a_step: float,
     draws: random.Random,
 ) -> bool:
     """Kill a run at a moment that is drawn; False where it came to its end before."""
     while_saving = len(series.kills) % 2 == 1
-    later = draws.uniform(0, steps / 2)
     skipped = draws.randrange(3)
     before = {path.name for path in checkpoints(run)}
     log = run / "metrics.jsonl"
@@ -257,9 +257,10 @@ def killed(
                 time.sleep(draws.uniform(0, SAVING_SECONDS))
                 break
     else:
-        end = time.monotonic() + later
+        target = draws.randrange(logged(run), STEPS)
         for _ in moments(process):
-            if time.monotonic() > end:
+            if logged(run) >= target:
+                time.sleep(draws.uniform(0, seconds_a_step))
                 break
     if process.poll() is not None:
         return False
@@ -305,12 +306,6 @@ def losses(run: Path) -> list[float]:
 def logged(run: Path) -> int:
     """The last step that a run has logged."""
     return max((entry["step"] for entry in entries(run)), default=0)
-
-
-def first_to_last(run: Path) -> float:
-    """Seconds between the first and the last step of a run, about."""
-    timings = json.loads((run / "run.json").read_text(encoding="utf-8"))["timings"]
-    return float(timings["training_s"])
 
 
 if __name__ == "__main__":
