@@ -63,6 +63,8 @@ STEPS = 30
 EXACT, CLOSE = 0.0, 1e-5
 SAVING_SECONDS = 0.1
 """About as long as a checkpoint is written."""
+A_STEP_SECONDS = 0.2
+"""About as long as a step takes."""
 LONGEST = 600.0
 """Seconds after which a start counts as a hang."""
 
@@ -145,15 +147,13 @@ def tormented(name: str, folder: Path, *, kills: int, draws: random.Random) -> S
     finish(start(kind, folder), name)
     whole = time.monotonic() - began
     expected = losses(run)
-    timings = json.loads((run / "run.json").read_text(encoding="utf-8"))["timings"]
-    seconds_a_step = timings["training_s"] / STEPS
     print(f"{name}: {len(expected)} steps, {whole:.0f} s", file=sys.stderr, flush=True)
     shutil.rmtree(run)
     series = Series(name)
     while len(series.kills) < kills or run.exists():
         process = start(kind, folder, resume=run.exists())
         left = len(series.kills) < kills and logged(run) < STEPS
-        if left and killed(process, run, series, seconds_a_step, draws):
+        if left and killed(process, run, series, draws):
             continue
         if not finish(process, name, series=series):
             break
@@ -235,7 +235,6 @@ def killed(
     process: subprocess.Popen[str],
     run: Path,
     series: Series,
-    seconds_a_step: float,
     draws: random.Random,
 ) -> bool:
     """Kill a run at a moment that is drawn; False where it came to its end before."""
@@ -260,7 +259,7 @@ def killed(
         target = draws.randrange(logged(run), STEPS)
         for _ in moments(process):
             if logged(run) >= target:
-                time.sleep(draws.uniform(0, seconds_a_step))
+                time.sleep(draws.uniform(0, A_STEP_SECONDS))
                 break
     if process.poll() is not None:
         return False
