@@ -3,7 +3,7 @@
     python tests/benchmarks/kills.py --kills 50 --out docs/results/kills.json
 
 Each kind of run is trained to its end once. Then it is started again and again: all its processes
-are killed (SIGKILL, the whole process group) at a moment that is drawn between its first step and
+are killed at once (SIGKILL) at a moment that is drawn between its first step and
 its end, every other time while a checkpoint is being written, and the run is resumed. A run that
 has come to its end counts as not lost if its losses are those of the unbroken one, bit for bit in
 one process and to 1e-5 in two; it then begins anew, until enough kills were made.
@@ -12,11 +12,11 @@ one process and to 1e-5 in two; it then begins anew, until enough kills were mad
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from machine import commit, processor
 
 from finqa_sft.training.checkpoints import MANIFEST, checkpoints
@@ -220,9 +221,7 @@ def finish(process: subprocess.Popen[str], name: str, *, series: Series | None =
     try:
         out, _ = process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, _ = process.communicate()
-        out += "\nit hangs"
+        out = kill_all(process) + "\nit hangs"
     if process.returncode == 0:
         return True
     if series is None:
@@ -263,8 +262,7 @@ def killed(
                 break
     if process.poll() is not None:
         return False
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    kill_all(process)
     step = logged(run)
     found = [path for path in checkpoints(run) if (path / MANIFEST).is_file()]
     unfinished = [path for path in checkpoints(run) if not (path / MANIFEST).is_file()]
@@ -281,6 +279,18 @@ def killed(
     last = series.kills[-1]
     print(f"{series.name}: {len(series.kills)} {last}", file=sys.stderr, flush=True)
     return True
+
+
+def kill_all(process: subprocess.Popen[str]) -> str:
+    """Kill a launcher and all processes below it at once, and give what they have printed.
+
+    torchrun starts each in a session of its own, which the launcher's death alone would not end.
+    """
+    every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for one in every:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    return process.communicate()[0]
 
 
 def moments(process: subprocess.Popen[str]) -> Iterator[None]:
