@@ -189,13 +189,13 @@ def changed(path: Path) -> None:
         ),
         (
             lambda checkpoint: cut_off(checkpoint / "optimizer.pt"),
-            "run/checkpoint-1 cannot be resumed: optimizer.pt is missing or damaged; copy it again, "
-            "or name an earlier checkpoint in trainer.resume_from_checkpoint",
+            "run/checkpoint-1 cannot be resumed: optimizer.pt is missing or damaged; copy it "
+            "again, or name an earlier checkpoint in trainer.resume_from_checkpoint",
         ),
         (
             lambda checkpoint: (checkpoint / "optimizer.pt").unlink(),
-            "run/checkpoint-1 cannot be resumed: optimizer.pt is missing or damaged; copy it again, "
-            "or name an earlier checkpoint in trainer.resume_from_checkpoint",
+            "run/checkpoint-1 cannot be resumed: optimizer.pt is missing or damaged; copy it "
+            "again, or name an earlier checkpoint in trainer.resume_from_checkpoint",
         ),
         (
             lambda checkpoint: changed(checkpoint / "optimizer.pt"),

@@ -79,9 +79,9 @@ SETTINGS = {
     "keyword argument 'nope'",
     "debug=loud": f"{SECTION}loud is not a valid DebugOption",
     "tf32=true": f"{SECTION}--tf32 requires Ampere or a newer GPU arch",
-    "fsdp=full_shard": "FSDP is asked for and not active: accelerate has no FSDP on the CPU without "
-    "a launcher that starts a process on each GPU (NO); start with `accelerate launch --config_file "
-    "recipes/accelerate/fsdp_qlora.yaml`, or leave FSDP out",
+    "fsdp=full_shard": "FSDP is asked for and not active: accelerate has no FSDP on the CPU "
+    "without a launcher that starts a process on each GPU (NO); start with `accelerate launch "
+    "--config_file recipes/accelerate/fsdp_qlora.yaml`, or leave FSDP out",
     "resume_from_checkpoint=run/checkpoint-3": "no complete checkpoint in run/checkpoint-3; leave "
     "out trainer.resume_from_checkpoint to start from the beginning",
 }

@@ -45,8 +45,8 @@ def test_a_recipe_in_place_of_the_verb_is_trained(
         ("quikstart", "no verb or recipe 'quikstart'; did you mean quickstart?\n"),
         (
             "xyz",
-            "no verb or recipe 'xyz'; verbs are train, check, preview, stats, predict, "
-            "evaluate, score, ask, show, recipes, plugins, doctor, eject\n",
+            "no verb or recipe 'xyz'; verbs are train, check, preview, stats, plan, predict, "
+            "evaluate, score, ask, merge, show, recipes, plugins, doctor, eject\n",
         ),
     ],
 )

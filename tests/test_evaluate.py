@@ -129,6 +129,9 @@ def test_two_evaluations_are_compared(run_folder: Shell) -> None:
         "wild holds no predictions.jsonl; name the folder of a run that was evaluated, or a file "
         "of predictions"
     )
+    assert run_folder.refused("evaluate", "run", "--against", "x" * 300) == (
+        f"{'x' * 300}: cannot be read (File name too long); check its rights"
+    )
 
 
 def test_predictions_of_other_questions_are_refused_before_any_question_is_asked(

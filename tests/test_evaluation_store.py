@@ -285,10 +285,36 @@ def test_a_hash_of_weights_goes_by_what_they_are_and_not_where(tmp_path: Path) -
         (tmp_path / folder / "w.safetensors").write_bytes(b"1" * 3_000_000)
     known = digest_of_weights(tmp_path / "a")
     assert digest_of_weights(tmp_path / "b") == known
-    for content in (b"2" + b"1" * 2_999_999, b"1" * 2_999_999 + b"2", b"1" * 2_999_999):
+    for place in (0, 1_500_000, 2_999_999):
+        content = b"1" * place + b"2" + b"1" * (2_999_999 - place)
         (tmp_path / "b" / "w.safetensors").write_bytes(content)
         assert digest_of_weights(tmp_path / "b") != known
+    (tmp_path / "b" / "w.safetensors").write_bytes(b"1" * 2_999_999)
+    assert digest_of_weights(tmp_path / "b") != known
     assert digest_of_weights(None) == ""
+
+
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.mkdir()
+    with pytest.raises(OutputError) as error:
+        digest_of_weights(tmp_path)
+    assert str(error.value) == f"{path}: cannot be read (Is a directory); check its rights"
+
+
+@pytest.mark.parametrize(("place", "size"), [(0, 1), (77_777_777, 2**20), (199_999_999, 1)])
+def test_large_weights_are_told_apart_by_any_of_their_layers(
+    tmp_path: Path, place: int, size: int
+) -> None:
+    path = tmp_path / "w.safetensors"
+    with path.open("wb") as file:
+        # Zeros that take no room.
+        file.truncate(200_000_000)
+    known = digest_of_weights(tmp_path)
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"2" * size)
+    assert digest_of_weights(tmp_path) != known
 
 
 TABLE = Table.from_cells(

@@ -29,6 +29,7 @@ from merging import (
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_models import small_model
+from test_models_bases import write_gguf
 from transformers import AutoModelForCausalLM
 
 from finqa_sft.errors import FinqaSftError, ModelError, OutputError
@@ -260,8 +261,6 @@ def test_the_config_is_the_bases_with_the_new_dtype(copied: Pair, tmp_path: Path
 
 
 def test_the_embedded_base_and_a_gguf_file_are_merged_alike(tmp_path: Path, tiny: Path) -> None:
-    from test_models_bases import write_gguf
-
     file = write_gguf(tmp_path / "tiny.gguf")
     adapter = save_adapter(tmp_path / "adapter", tiny, r=2)
     merge(lora("tiny"), adapter, tmp_path / "embedded")

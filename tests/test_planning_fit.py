@@ -16,7 +16,7 @@ from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.full import FullFactory
 from finqa_sft.models.lora import LoRAFactory
 from finqa_sft.models.memory import Skeleton, skeleton
-from finqa_sft.models.needs import COPIES, STATE, Setting, need
+from finqa_sft.models.needs import COPIES, STATE, TEMPORARIES, Setting, need
 from finqa_sft.models.options import FullOptions, LoRAFactoryOptions, QLoRAOptions
 from finqa_sft.models.qlora import QLoRAFactory
 from finqa_sft.models.sharding import Sharding
@@ -183,7 +183,7 @@ def test_what_is_offloaded_is_the_hosts() -> None:
 def test_an_unfused_step_has_temporaries(optim: str, extra: int) -> None:
     batch = Rows("shared_context", 64, 64).batch(ASSUMED)
     found = need(setting("full", checkpointing=True, optim=optim), batch)
-    assert found.step["temporaries of the optimizer"] == extra * found.kept["gradients"]
+    assert found.step[TEMPORARIES] == extra * found.kept["gradients"]
 
 
 def test_a_deepspeed_configuration_is_read() -> None:

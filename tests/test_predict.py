@@ -190,6 +190,10 @@ def test_questions_come_from_a_file_in_any_known_layout(
         (["rum"], "rum: neither the folder of a run nor a recipe; did you mean 'run'?"),
         (["Revenue?"], "'Revenue?' stands where RUN comes, the folder of a run"),
         (["What was revenue?"], "'What was revenue?' stands where RUN comes, the folder of a run"),
+        (["word " * 80], f"'{'word ' * 80}' stands where RUN comes, the folder of a run"),
+        (["x" * 300], f"{'x' * 300}: neither the folder of a run nor a recipe; RUN is the folder"),
+        (["--adapter", "x" * 300], f"{'x' * 300}: cannot be read (File name too long); check its "
+                                   "rights"),
         (["run", "--data", "gone.json"], "gone.json: no such file"),
         (["run", "--data", "empty.json"], "empty.json"),
         (["run", "--data", "other.json"], "in no known data set"),
@@ -208,7 +212,7 @@ def test_questions_come_from_a_file_in_any_known_layout(
         (["run", "formater.name=answer"], "formatter"),
         (["run", "evaluation.samples=0"], "evaluation.samples"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )  # fmt: skip
 def test_what_cannot_be_is_said(run_folder: Shell, words: list[str], said: str) -> None:
     run_folder.write("empty.json", "")

@@ -153,11 +153,11 @@ def test_sigterm_to_one_process_ends_all_with_a_checkpoint(folder: Path, number:
     assert len(losses(run)) == steps + 2
 
 
-def test_ctrl_c_in_a_terminal_reaches_processes_twice_and_counts_once(folder: Path) -> None:
+def test_a_signal_that_the_launcher_hands_on_once_more_counts_once(folder: Path) -> None:
     process = started(*TRAIN, odd("wait"), folder=folder)
-    under_way(process, folder)
-    # A terminal sends it to all, the launcher too, which hands it on.
-    os.killpg(process.pid, signal.SIGINT)
+    # A scheduler sends it to all, the launcher too.
+    for pid in (*under_way(process, folder).values(), process.pid):
+        os.kill(pid, signal.SIGINT)
     _, out, err = ended(process, within=120)
     assert manifest(folder / "run")["status"] == "interrupted by SIGINT", out + err
     checkpoint = newest(folder / "run")

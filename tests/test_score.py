@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from bad_input import Shell, shell
+from test_predict import FINQA
 
 from finqa_sft.documents import Question
 from finqa_sft.formatters.base import Prediction
@@ -202,6 +203,11 @@ def test_the_reader_can_be_named(files: Shell) -> None:
             "cannot write no/out.jsonl: No such file or directory; name a file in a folder that "
             "can be written",
         ),
+        (
+            ["--per-question", "x" * 300],
+            f"cannot write {'x' * 300}: File name too long; name a file in a folder that can be "
+            "written",
+        ),
     ],
 )
 def test_what_is_asked_wrongly_is_said_and_nothing_is_written(
@@ -288,6 +294,19 @@ def test_a_strangers_metric_that_breaks_its_word_is_named(
     assert files.refused("score", *ASKED, "--metric", "boxed") == (
         "the metric 'boxed' gives at question 'a' the figures box; it declares boxed"
     )
+
+
+@pytest.mark.parametrize(("several", "noted"), [(1, "1 note"), (2, "2 notes, the first of them")])
+def test_notes_are_counted_and_the_first_are_shown(shell: Shell, several: int, noted: str) -> None:
+    gold = [{**FINQA[0], "id": f"q{n}"} for n in range(2)]
+    shell.write("gold.json", json.dumps(gold))
+    said = [{"id": f"q{n}", "predicted": None} for n in range(several)]
+    shell.write("p.json", json.dumps(said))
+    lines = shell("score", "--gold", "gold.json", "--predictions", "p.json").out.splitlines()
+    place = lines.index(f"finqa: {noted}:")
+    assert lines[place + 1 : place + 3][:several] == [
+        f"  q{n}: neither a program nor an answer" for n in range(several)
+    ]
 
 
 def tokens(program: str) -> list[str]:

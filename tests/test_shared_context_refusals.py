@@ -130,6 +130,16 @@ def test_a_config_that_tells_of_something_else_is_refused(
     )
 
 
+def test_alibi_is_refused_in_a_model_that_transformers_does_not_know() -> None:
+    refuse_unsupported(PreTrainedConfig(alibi=False), longest=100)
+    with pytest.raises(ModelError) as caught:
+        refuse_unsupported(PreTrainedConfig(alibi=True), longest=100)
+    assert str(caught.value) == (
+        "model type '' cannot be trained on shared context: ALiBi counts distances in the row, not "
+        "in the tree; set the recipe's collator to {name: padded}"
+    )
+
+
 def test_gpt2_without_dropout_is_taken() -> None:
     refuse_unsupported(AutoConfig.for_model("gpt2", attn_pdrop=0.0), longest=100)
 

@@ -14,8 +14,10 @@ from datasets import Dataset
 from forests import VOCABULARY, all_documents, answered, arranged, forests, row, small_adapted
 from small_models import small_model
 
+from finqa_sft.attention import stock_attention
 from finqa_sft.attention.branches import Branches
 from finqa_sft.collators import verification
+from finqa_sft.collators.padded import PaddedCollator
 from finqa_sft.collators.shared_context import ATTENTION, SharedContextCollator
 from finqa_sft.encoding import IGNORED
 from finqa_sft.errors import ModelError
@@ -169,6 +171,15 @@ def test_the_longest_path_and_the_most_branches_are_tried() -> None:
     found = Dataset.from_list(arranged([*other, *short, *long], tokens=60))
     chosen = {tuple(found[n]["documents"]) for n in verification._chosen(found)}
     assert chosen == {("long",), ("short",)} or chosen == {("long",), ("other", "short")}
+
+
+def test_the_losses_compared_are_those_of_training(model: Any) -> None:
+    [row] = rows = forests()["one question"]
+    [one] = arranged(rows)
+    [(shared, alone, _)] = verification._compared(model.eval(), COLLATOR, one)  # type: ignore[arg-type]
+    with stock_attention(model), torch.no_grad():
+        loss = float(model(**PaddedCollator(0)([row])).loss)
+    assert (shared, alone) == pytest.approx((loss, loss), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", forests())

@@ -199,12 +199,15 @@ def _check_target(target: Path, *, sources: Sequence[Path]) -> None:
     """See that what is written replaces nothing that is read, and no folder or device.
 
     Raises:
-        OutputError: It would.
+        OutputError: It would, or there can be no such file.
     """
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder; name a file with --per-question")
-    if target.exists() and not target.is_file():
-        raise OutputError(f"{target} is a pipe or device; name a file with --per-question")
+    try:
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder; name a file with --per-question")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{target} is a pipe or device; name a file with --per-question")
+    except OSError as error:
+        raise _unwritable(target, error) from error
     if target.resolve() in [source.resolve() for source in sources]:
         raise OutputError(f"{target} is read here; name another file with --per-question")
 
@@ -219,9 +222,13 @@ def _write(target: Path, evaluation: Evaluation) -> None:
     try:
         replace_text(target, "".join(lines))
     except OSError as error:
-        raise OutputError(
-            f"cannot write {target}: {error.strerror}; name a file in a folder that can be written"
-        ) from error
+        raise _unwritable(target, error) from error
+
+
+def _unwritable(target: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write {target}: {error.strerror}; name a file in a folder that can be written"
+    )
 
 
 def _row(scored: Scored) -> dict[str, Any]:

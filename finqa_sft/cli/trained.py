@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ from finqa_sft.cli.sources import found_reader, reader_of_file
 from finqa_sft.documents import Question
 from finqa_sft.errors import DataError, RecipeError
 from finqa_sft.evaluation.evaluate import built_metrics
+from finqa_sft.evaluation.folder import unreadable
 from finqa_sft.evaluation.gold import read_gold
 from finqa_sft.evaluation.trained import Trained, find_trained, trained_by
 from finqa_sft.metrics.base import Metric
@@ -79,7 +81,8 @@ def chosen_trained(arguments: argparse.Namespace) -> tuple[Trained, Plugins]:
         RecipeError: Both or none of run and adapter are named, or an override is wrong.
     """
     run, overrides = arguments.run, list(arguments.overrides)
-    if run is not None and "=" in run and not Path(run).exists():
+    there = _existing(run)
+    if run is not None and "=" in run and not there:
         # With --adapter, what comes first is an override.
         run, overrides = None, [run, *overrides]
     if (run is None) == (arguments.adapter is None):
@@ -88,8 +91,8 @@ def chosen_trained(arguments: argparse.Namespace) -> tuple[Trained, Plugins]:
     plugins = load_plugins()
     if arguments.adapter is not None:
         trained = find_trained(arguments.adapter, plugins, overrides=overrides)
-    elif Path(run).is_dir():
-        trained = find_trained(Path(run), plugins, overrides=overrides)
+    elif there and there.is_dir():
+        trained = find_trained(there, plugins, overrides=overrides)
     else:
         _require_named(run)
         recipe = load_recipe(run, overrides, plugins)
@@ -100,6 +103,23 @@ def chosen_trained(arguments: argparse.Namespace) -> tuple[Trained, Plugins]:
     return replace(trained, folder=None) if arguments.base else trained, plugins
 
 
+def _existing(name: str | None) -> Path | None:
+    """What is there under a name; None where nothing is, as under a whole question.
+
+    Raises:
+        OutputError: It cannot be looked at.
+    """
+    if name is None:
+        return None
+    path = Path(name).expanduser()
+    try:
+        return path if path.exists() else None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise unreadable(error) from error
+
+
 def _require_named(run: str) -> None:
     """Refuse what is the name neither of a run nor of a recipe.
 
@@ -107,7 +127,7 @@ def _require_named(run: str) -> None:
         RecipeError: Says what is near, or what comes first.
     """
     path = Path(run).expanduser()
-    if path.exists() or path.suffix in (".yaml", ".yml") or run in shipped_recipes():
+    if _existing(run) or path.suffix in (".yaml", ".yml") or run in shipped_recipes():
         return
     if run.endswith("?") or any(c.isspace() for c in run):
         raise RecipeError(f"{run!r} stands where RUN comes, {_WHICH}; a question comes after it")

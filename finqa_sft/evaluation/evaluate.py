@@ -13,7 +13,7 @@ from finqa_sft import __version__
 from finqa_sft.documents import Question
 from finqa_sft.errors import OutputError
 from finqa_sft.evaluation.answering import Answerer, share
-from finqa_sft.evaluation.folder import EvaluationFolder
+from finqa_sft.evaluation.folder import EvaluationFolder, unreadable
 from finqa_sft.evaluation.predictions import Predicted, read_predictions
 from finqa_sft.evaluation.processes import gathered
 from finqa_sft.evaluation.report import ReportedRun, write_report
@@ -79,11 +79,18 @@ def logged(path: Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`; none where there is no such file.
 
     A line that was not written to its end, as the last one of a killed run, is passed over.
+
+    Raises:
+        OutputError: The file cannot be read.
     """
     if not path.is_file():
         return []
     entries: list[dict[str, Any]] = []
-    for line in path.read_bytes().splitlines():
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise unreadable(error) from error
+    for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:

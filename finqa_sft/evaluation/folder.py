@@ -39,18 +39,26 @@ class EvaluationFolder:
         return self.path / "report.html"
 
 
+def unreadable(error: OSError) -> OutputError:
+    """The error of a file that a run has left and that cannot be read."""
+    return OutputError(f"{error.filename}: cannot be read ({error.strerror}); check its rights")
+
+
 def predictions_in(place: Path) -> Path:
     """The file of predictions that a run, an evaluation or the file itself stands for.
 
     Raises:
-        OutputError: There is none.
+        OutputError: There is none, or it cannot be looked at.
     """
-    if place.is_file():
-        return place
-    for folder in (place, place / "evaluation"):
-        file = EvaluationFolder(folder).predictions
-        if file.is_file():
-            return file
+    try:
+        if place.is_file():
+            return place
+        for folder in (place, place / "evaluation"):
+            file = EvaluationFolder(folder).predictions
+            if file.is_file():
+                return file
+    except OSError as error:
+        raise unreadable(error) from error
     raise OutputError(
         f"{place} holds no predictions.jsonl; name the folder of a run that was evaluated, or a "
         "file of predictions"

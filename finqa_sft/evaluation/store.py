@@ -17,14 +17,15 @@ from filelock import FileLock, Timeout
 
 from finqa_sft.documents import Question
 from finqa_sft.errors import OutputError
+from finqa_sft.evaluation.folder import unreadable
 from finqa_sft.evaluation.predictions import Predicted, prediction_line, prediction_of_line
 from finqa_sft.formatters.linearize import document_text
 from finqa_sft.ranks import is_main, rank
 from finqa_sft.writing import replace_text
 
-_ENDS = 2**20
-"""Bytes at each end of a file of weights that tell it from another one of its size."""
-
+_BLOCK, _BLOCKS = 2**18, 256
+"""Bytes of a block, and how many blocks at most, at even distances, tell a file of weights from
+another one of its size: all of an adapter, and some of every layer of a model."""
 
 _SHOWN = 3
 """So many differences between two sets of predictions are named."""
@@ -236,15 +237,23 @@ def digest_of_questions(questions: Sequence[Question]) -> str:
 
 
 def digest_of_weights(folder: Path | None) -> str:
-    """A hash of the weights in a folder: their files' names, sizes and ends; empty for None."""
+    """A hash of the weights in a folder, of large ones in blocks; empty for None.
+
+    Raises:
+        OutputError: They cannot be read.
+    """
     if folder is None:
         return ""
     hashed = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            hashed.update(f"{path.name} {size}".encode())
-            hashed.update(file.read(_ENDS))
-            file.seek(max(size - _ENDS, 0))
-            hashed.update(file.read(_ENDS))
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                hashed.update(f"{path.name} {size}".encode())
+                step = max(_BLOCK, size // _BLOCKS)
+                for place in (*range(0, size, step), max(size - _BLOCK, 0)):
+                    file.seek(place)
+                    hashed.update(file.read(_BLOCK))
+    except OSError as error:
+        raise unreadable(error) from error
     return hashed.hexdigest()[:16]

@@ -12,6 +12,7 @@ from typing import Any
 from finqa_sft.encoding import Encoder
 from finqa_sft.errors import OutputError, RecipeError
 from finqa_sft.evaluation.answering import Answerer, answerer
+from finqa_sft.evaluation.folder import unreadable
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.recipe import Recipe
 from finqa_sft.recipe.recorded import recipe_record, recorded_recipe
@@ -159,6 +160,13 @@ class _Left:
 
 def _found(place: Path) -> _Left:
     """What lies in a folder."""
+    try:
+        return _found_there(place)
+    except OSError as error:
+        raise unreadable(error) from error
+
+
+def _found_there(place: Path) -> _Left:
     if not place.is_dir():
         what = "a file" if place.exists() else "no such folder"
         raise OutputError(
@@ -197,7 +205,7 @@ def _read(folder: Path, run: Path) -> _Left:
         _ = Path(record["folder"], record["name"])
         for value in record["values"]:
             _ = value["key"].split("."), value["value"], value["origin"], value["line"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(
             f"{path} is not as a run of this version wrote it ({type(error).__name__}: {error}); "
             "restore it, or train again"

@@ -29,6 +29,7 @@ STATE = "optimizer state"
 COPIES = "float32 copies that DeepSpeed trains"
 BUFFERS = "buffers to send gradients"
 PERSISTING = "small weights that stay whole"
+TEMPORARIES = "temporaries of the optimizer"
 
 FLOAT32 = BYTES["float32"]
 
@@ -129,7 +130,10 @@ class Need:
         return max(self.loading, self.training)
 
     def at_step(self) -> dict[str, int]:
-        """The tensors that are there when the optimizer has made a step: what can be counted."""
+        """The tensors that are there when the optimizer has made a step: what can be counted.
+
+        DeepSpeed has let go of all gradients by then but those that the optimizer was given.
+        """
         divided = COPIES in self.kept or COPIES in self.host
         return {
             "weights": sum(self.kept[name] for name in Part),
@@ -158,33 +162,34 @@ def need(setting: Setting, batch: Batch, *, sharding: Sharding = ALONE, processe
     itemsize = learning[0].itemsize if learning else FLOAT32
     hidden = setting.widths.hidden
     part = Stored(Part.ADAPTER, (ceil(elements / processes),), FLOAT32, "trained")
-    of_model = "host" if "param" in sharding.offloads else "device"
+    model_is_here = "param" not in sharding.offloads
     kept = {
         str(name): sum(
             sharding.part(tensor, processes)
             for tensor in stored
-            if tensor.part is name and (of_model == "device" or tensor.held == "aside")
+            if tensor.part is name and (model_is_here or tensor.held == "aside")
         )
         for name in Part
     }
     kept[PERSISTING] = sharding.persisting(stored, hidden=hidden)
-    step: dict[str, int] = {"temporaries of the optimizer": step_bytes(setting.optim, learning)}
     host: dict[str, int] = {}
+    if not model_is_here:
+        host["weights"] = sum(sharding.part(t, processes) for t in stored if t.held != "aside")
     if sharding.stage == 0:
         state = state_bytes(setting.optim, learning, options=setting.optim_args)
-        kept[GRADIENTS] = nbytes(learning)
-        kept[STATE] = state or 0
+        kept |= {GRADIENTS: nbytes(learning), STATE: state or 0}
+        step = {TEMPORARIES: step_bytes(setting.optim, learning)}
     else:
         state = state_bytes(setting.optim, [part], options=setting.optim_args)
-        divided = 1 if sharding.stage == 1 else processes
-        kept[GRADIENTS] = ceil(elements / divided) * itemsize
-        owner, beside = (host, host) if "optimizer" in sharding.offloads else (kept, step)
-        owner[COPIES] = part.nbytes
-        owner[STATE] = state or 0
-        beside[GRADIENTS] = part.nbytes
-        step["temporaries of the optimizer"] = step_bytes(setting.optim, [part])
-    if of_model == "host":
-        host["weights"] = sum(sharding.part(t, processes) for t in stored if t.held != "aside")
+        divided = {COPIES: part.nbytes, STATE: state or 0}
+        if "optimizer" in sharding.offloads:
+            kept[GRADIENTS] = 0
+            host |= divided | {GRADIENTS: part.nbytes}
+            step = {}
+        else:
+            sharers = 1 if sharding.stage == 1 else processes
+            kept |= {GRADIENTS: ceil(elements / sharers) * itemsize} | divided
+            step = {GRADIENTS: part.nbytes, TEMPORARIES: step_bytes(setting.optim, [part])}
     kept[BUFFERS] = sharding.buckets(
         elements, itemsize=itemsize, processes=processes, hidden=hidden
     )

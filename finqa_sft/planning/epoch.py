@@ -12,7 +12,7 @@ from finqa_sft.errors import DataError, ModelError, OutputError
 from finqa_sft.planning.request import TrainerValues
 from finqa_sft.preparation.batches import Batches, Layout
 from finqa_sft.preparation.prepare import prepared_recipe
-from finqa_sft.preparation.rows import Shares, shares_of
+from finqa_sft.preparation.rows import Shares, longest_of, shares_of
 from finqa_sft.recipe import Recipe
 from finqa_sft.wording import one_line
 
@@ -74,8 +74,7 @@ def read_epoch(
         return one_line(error)
     batches = Batches.of(trainer, rows=len(arranged), processes=processes)
     layout = Layout.of(prepared.data.training, arranged, batches)
-    longest = max(len(ids) for ids in arranged["input_ids"])
-    return Epoch(batches, layout, shares_of(arranged), longest)
+    return Epoch(batches, layout, shares_of(arranged), longest_of(arranged))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow.compute as pc
 
 from finqa_sft.collators.padded import PaddedOptions
 from finqa_sft.collators.shared_context import SharedContextOptions
@@ -15,6 +18,8 @@ from finqa_sft.recipe import Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 Kind: TypeAlias = Literal["shared_context", "padded", "flattened"]
 
@@ -104,12 +109,19 @@ def shares_of(arranged: Dataset) -> Shares:
     """What the tokens of rows are: the most in any.
 
     Args:
-        arranged: What the collator made of the rows.
+        arranged: What the collator made of the rows. Those of another package's collator may have
+            no labels, and are taken for what is assumed of any.
     """
-    counted = list(_counted(arranged))
+    if "labels" not in arranged.column_names:
+        return ASSUMED
+    tokens = _sums(arranged, "labels", lambda ids: np.ones_like(ids))
+    learnt = _sums(arranged, "labels", lambda ids: ids != IGNORED)
+    paths = tokens
+    if "depths" in arranged.column_names:
+        paths = tokens + _sums(arranged, "depths", lambda depths: depths)
     return Shares(
-        supervised=max(learnt / tokens for tokens, learnt, _ in counted),
-        paths=max(paths / tokens for tokens, _, paths in counted),
+        supervised=float((learnt / tokens).max()),
+        paths=float((paths / tokens).max()),
         source="data",
     )
 
@@ -123,16 +135,23 @@ def largest_batch(recipe: Recipe, arranged: Dataset, *, per_device: int) -> Batc
         per_device: Rows a process and forward.
     """
     rows = rows_of(recipe, per_device=per_device)
-    longest = max(map(len, arranged["input_ids"]))
+    longest = longest_of(arranged)
     if rows.kind != "shared_context":
         return replace(rows, longest=longest).batch(shares_of(arranged))
     return replace(rows, size=longest).batch(shares_of(arranged))
 
 
-def _counted(arranged: Dataset) -> Iterator[tuple[int, int, int]]:
-    """Tokens, supervised tokens and tokens of all paths of each row."""
-    for row in arranged:
-        labels = row["labels"]
-        learnt = len(labels) - labels.count(IGNORED)
-        paths = sum(row["lengths"]) + sum(row["depths"]) if "depths" in row else len(labels)
-        yield len(labels), learnt, paths
+def longest_of(arranged: Dataset) -> int:
+    """Tokens of the longest row."""
+    return int(_sums(arranged, "input_ids", lambda ids: np.ones_like(ids)).max())
+
+
+def _sums(arranged: Dataset, column: str, of: Callable[[_Array], _Array]) -> _Array:
+    """For each row the sum of what is made of a list's numbers; no list is empty."""
+    found = []
+    for table in arranged.select_columns(column).with_format("arrow").iter(batch_size=1000):
+        lists = table[column].combine_chunks()
+        lengths = np.asarray(pc.list_value_length(lists))
+        values = of(np.asarray(pc.list_flatten(lists)))
+        found.append(np.add.reduceat(values.astype(np.int64), np.cumsum(lengths) - lengths))
+    return np.concatenate(found)

@@ -109,7 +109,7 @@ def sharing_problems(
     if deepspeed and fsdp:
         yield (
             "trainer.fsdp",
-            "and trainer.deepspeed both share the model out; leave one of them out",
+            "shares the model out, as trainer.deepspeed does; leave one of them out",
         )
         return
     sharing = "fsdp" if fsdp else "none"

@@ -194,7 +194,13 @@ def held(trainer: SFTTrainer) -> dict[str, Any]:
     Args:
         trainer: Its model is wrapped.
     """
+    from torch.distributed.fsdp import FSDPModule
+
     model: Any = trainer.model
+    for module in model.modules():
+        # A forward before training, as a collator's check, leaves the last layers whole.
+        if isinstance(module, FSDPModule):
+            module.reshard()
     return {
         "frozen_elements": Elements.of(model, trained=False).record(),
         "trained_elements": Elements.of(model, trained=True).record(),

@@ -20,8 +20,8 @@ from finqa_sft.ranks import is_launched, rank
 from finqa_sft.signals import Terminated, handled, interrupt
 
 SECONDS_OF_ECHO = 5.0
-"""A launcher hands a signal on that its processes have had already, as with Ctrl-C in a terminal;
-that is not a second one."""
+"""A launcher hands a signal on that its processes have had already where a scheduler sends it to
+all; that is not a second one."""
 
 SHARE_TO_SAVE, SHARE_TO_END = 0.8, 0.9
 """Of the grace period: after the first a checkpoint is no longer waited for, after the second

@@ -221,7 +221,6 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
                 trainer.save_model(str(partial))
             record.interrupted = interruption.received
             record.memory = watch.record(predicted(recipe, factory, args, train_dataset))
-        announce.memory(console, record.memory)
         stopped = interruption.received is not None
         if recipe.evaluation.after and questions and not stopped:
             evaluate_result(
@@ -235,6 +234,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
                 record=record,
                 console=console,
             )
+        announce.memory(console, record.memory)
         announce.result(
             console,
             trainer.state,

@@ -46,6 +46,8 @@ data:
       questions_per_page: 4
   split:
     held_out: 0.1
+collator:
+  name: padded
 evaluation:
   before: false
   every: 0
@@ -67,7 +69,7 @@ trainer:
 """
 
 RATES = {"tiny": "2e-3"}
-"""Learning rates by base; 5e-4 for others."""
+"""Learning rates by base; 1e-3 for others."""
 
 
 def main() -> None:
@@ -117,7 +119,7 @@ def measured(
         bits=bits,
         steps=arguments.steps,
         batch=arguments.batch,
-        rate=RATES.get(base, "5e-4"),
+        rate=RATES.get(base, "1e-3"),
     )
     recipe.write_text(text, encoding="utf-8")
     record = folder / "run" / "run.json"

@@ -68,7 +68,8 @@ def main() -> None:
                 "optimizer_elements": "of the optimizer's states in a process, after two steps",
                 "bytes_at_a_step": "of tensors in a process at an optimizer step",
                 "shares": "of elements: of those of all processes, each counted once; else of what "
-                "one process alone holds; one number is the larger of both processes",
+                "one process alone holds, at the peak of what its tensors take when they are "
+                "loaded; one number is the larger of both processes",
             },
             "results": found,
             "versions": {name: importlib.metadata.version(name) for name in STACK},
@@ -143,8 +144,48 @@ def shares(ranks: list[dict[str, Any]], alone: dict[str, Any]) -> dict[str, Any]
             for rank in ranks
         ),
         "tensors_when_loaded": of_alone("loading", "tensor_bytes_after"),
-        "peak_while_loading": of_alone("loading", "peak_bytes"),
+        "peak_while_loading": [
+            round(rank["loading"]["peak_bytes"] / alone["loading"]["tensor_bytes_after"], 3)
+            for rank in ranks
+        ],
     }
+
+
+def table(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The rows of the page's table: what a process holds by factory and configuration.
+
+    Args:
+        results: As in the record.
+    """
+    rows = []
+    for factory, by_config in results.items():
+        for config, result in by_config.items():
+            if config == "alone":
+                continue
+            shared = result["shares"]
+            cells = [
+                shared["frozen_elements"],
+                shared["trained_elements"],
+                shared["gradients"],
+                shared["optimizer_states"],
+                shared["all_at_a_step"],
+                max(shared["tensors_when_loaded"]),
+            ]
+            numbers = " | ".join("" if cell is None else f"{cell:.2f}" for cell in cells)
+            rows.append(f"| `{factory}` | `{config}` | {numbers} |")
+    return rows
+
+
+def summary(results: dict[str, dict[str, Any]], config: str) -> str:
+    """What a process holds at a step in a configuration, for the three factories.
+
+    Args:
+        results: As in the record.
+        config: The configuration.
+    """
+    return ", ".join(
+        f"{by_config[config]['shares']['all_at_a_step']:.2f}" for by_config in results.values()
+    )
 
 
 def _at(node: Any, path: tuple[str, ...]) -> float:
