@@ -57,10 +57,18 @@ def test_a_misspelt_verb_or_recipe_is_answered_with_the_right_one(
     assert capsys.readouterr().err == answer
 
 
-def test_errors_are_printed_by_one_process_only() -> None:
+def test_another_process_waits_before_it_prints_an_error_that_the_main_one_may_have_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command("nowhere.yaml", RANK="0").stderr.startswith("nowhere.yaml: no such file; ")
-    other = command("nowhere.yaml", RANK="1")
-    assert (other.returncode, other.stdout, other.stderr) == (2, "", "")
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    monkeypatch.setenv("RANK", "1")
+    assert main(["nowhere.yaml"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("process 1: nowhere.yaml: no such file; ")
+    assert waited == [10.0]
 
 
 def test_help_check_and_show_import_nothing_heavy() -> None:
