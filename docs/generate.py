@@ -36,6 +36,9 @@ COLUMNS = 88
 RESULTS = Path(__file__).resolve().parent / "results"
 RECIPES = Path(__file__).resolve().parent / "recipes"
 TRUNCATION = Path(__file__).resolve().parent / "explanation" / "truncation.md"
+GPUS = Path(__file__).resolve().parent / "how-to" / "many-gpus.md"
+MEMORY_BEGINS = "<!-- memory: written by docs/generate.py -->\n"
+MEMORY_ENDS = "<!-- end of memory -->\n"
 TRUNCATION_BEGINS = "<!-- truncation: written by docs/generate.py -->\n"
 TRUNCATION_ENDS = "<!-- end of truncation -->\n"
 TOKENS = Path(__file__).resolve().parent / "explanation" / "shared-context.md"
@@ -83,7 +86,7 @@ CLI_INTRO = """\
 def pages() -> dict[Path, str]:
     """The text of each generated page, by its path."""
     references = {FOLDER / "recipe.md": recipe_page(), FOLDER / "cli.md": cli_page()}
-    tables = {TRUNCATION: truncation_page(), TOKENS: tokens_page()}
+    tables = {TRUNCATION: truncation_page(), TOKENS: tokens_page(), GPUS: many_gpus_page()}
     return references | trial_pages() | tables | {FIGURE: shared_context()}
 
 
@@ -133,6 +136,27 @@ def tokens_page() -> str:
             )
     text = "\n".join(lines) + "\n\n[Record](../results/shared_context_tokens.json). "
     return _between(TOKENS, TOKENS_BEGINS, text + notes[0] + "\n", TOKENS_ENDS)
+
+
+def many_gpus_page() -> str:
+    """The page on many GPUs, with what bases of three sizes are predicted to need."""
+    result = json.loads((RESULTS / "memory_predicted.json").read_text(encoding="utf-8"))
+    plans = result["plans"]
+    ways = list(plans[0]["total"])
+    header = " | ".join(f"{plan['base']} {plan['factory']}" for plan in plans)
+    lines = [f"| configuration | {header} |", "|---" * (len(plans) + 1) + "|"]
+    for way in ways:
+        cells = " | ".join(f"{plan['total'][way] / 2**30:.1f}" for plan in plans)
+        lines.append(f"| `{way}` | {cells} |")
+    loading = " | ".join(f"{plan['loading']['zero3'] / 2**30:.1f}" for plan in plans)
+    lines.append(f"| `zero3`, while the base is loaded | {loading} |")
+    text = (
+        f"GiB a GPU of {result['gpus']}, with recipe `{result['recipe']}` at "
+        f"{plans[0]['tokens_per_batch']:,} tokens a batch, an allowance of about 1.5 GiB included "
+        "([record](../results/memory_predicted.json), `tests/benchmarks/memory_predicted.py`). FSDP "
+        "is not planned for.\n\n"
+    )
+    return _between(GPUS, MEMORY_BEGINS, text + "\n".join(lines) + "\n", MEMORY_ENDS)
 
 
 def _truncation(reader: str, counted: Mapping[str, Any]) -> str:
