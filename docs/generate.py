@@ -152,9 +152,9 @@ def many_gpus_page() -> str:
     lines.append(f"| `zero3`, while the base is loaded | {loading} |")
     text = (
         f"GiB a GPU of {result['gpus']}, with recipe `{result['recipe']}` at "
-        f"{plans[0]['tokens_per_batch']:,} tokens a batch, an allowance of about 1.5 GiB included "
-        "([record](../results/memory_predicted.json), `tests/benchmarks/memory_predicted.py`). FSDP "
-        "is not planned for.\n\n"
+        f"{plans[0]['tokens_per_batch']:,} tokens a batch, an allowance included that is assumed "
+        "([record](../results/memory_predicted.json), `tests/benchmarks/memory_predicted.py`). "
+        "FSDP is not planned for.\n\n"
     )
     return _between(GPUS, MEMORY_BEGINS, text + "\n".join(lines) + "\n", MEMORY_ENDS)
 
