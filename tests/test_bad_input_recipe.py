@@ -142,7 +142,11 @@ def test_a_recipe_that_is_no_yaml(shell: Shell, text: str, said: str) -> None:
             "  zebra: 1",
             "11:3  trainer.zebra  unknown key; `finqa-sft show RECIPE` lists those that there are",
         ),
-        ("  dir:", "  folder:", "13:3  output.folder  unknown key; there are dir, overwrite"),
+        (
+            "  dir:",
+            "  folder:",
+            "13:3  output.folder  unknown key; there are dir, overwrite, grace_period",
+        ),
         ("output:", "outptu:", "12:1  outptu  unknown key; did you mean output?"),
     ],
 )
