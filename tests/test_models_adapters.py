@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from transformers.integrations import deepspeed
 from finqa_sft.errors import ModelError
 from finqa_sft.models import first_weights
 from finqa_sft.models.adapters import AdapterFactory
+from finqa_sft.models.bases import BaseKind
 from finqa_sft.models.lora import LoRAFactory
 from finqa_sft.models.options import (
     LoRAFactoryOptions,
@@ -43,6 +45,7 @@ from finqa_sft.models.options import (
     QLoRAOptions,
 )
 from finqa_sft.models.qlora import QLoRAFactory
+from finqa_sft.models.saved_adapters import _same_base
 from finqa_sft.models.tiny import tiny_base
 
 
@@ -496,3 +499,15 @@ def test_a_base_of_the_same_name_in_another_folder_is_another_base(tmp_path: Pat
         two.load_adapters({"a": tmp_path / "saved"})
     bases[0].rename(tmp_path / "one" / "gone")
     two.load_adapters({"a": tmp_path / "saved"})
+
+
+def test_a_base_in_a_folder_that_this_user_may_not_enter_is_told_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(path: Path, other: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "samefile", refuse)
+    base: Any = SimpleNamespace(kind=BaseKind.FOLDER, location=lambda: "here/base-7b")
+    assert _same_base("/homes/colleague/base-7b", base)
+    assert not _same_base("/homes/colleague/base-1b", base)

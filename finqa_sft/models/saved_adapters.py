@@ -80,6 +80,8 @@ def _same_base(written: str, base: ResolvedBase) -> bool:
     location = base.location()
     if base.kind is BaseKind.HUB or written == location:
         return written == location
-    if Path(written).exists():
+    try:
         return Path(written).samefile(location)
-    return Path(written).name == Path(location).name
+    except OSError:
+        # It is gone, or lies where this user may not look.
+        return Path(written).name == Path(location).name
