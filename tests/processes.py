@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-SECONDS = 300
+SECONDS = 600
 
 DEEPSPEED = (str(Path(__file__).with_name("deepspeed_cpu.py")),)
 PLAIN = ("-m", "finqa_sft")

@@ -17,7 +17,7 @@ from finqa_sft.evaluation.answering import share
 
 __all__ = ["shell", "trained", "wild"]
 
-SECONDS = 300
+SECONDS = 600
 
 
 def finished(process: subprocess.Popen[str]) -> str:

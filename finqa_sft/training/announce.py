@@ -119,14 +119,13 @@ def batches(console: Console, b: Batches) -> None:
     )
 
 
-def layout(console: Console, of: Layout, *, rows: int) -> None:
+def layout(console: Console, of: Layout, *, is_arranged: bool) -> None:
     """Say what an optimizer step learns from, and what sharing documents saves.
 
     Args:
         console: Where to say it.
         of: The layout.
-        rows: Rows that the collator made of the questions; as many where it leaves them as they
-            are.
+        is_arranged: Whether the collator made other rows of the questions.
     """
     _line(
         console,
@@ -134,7 +133,7 @@ def layout(console: Console, of: Layout, *, rows: int) -> None:
         f"{of.questions_a_step:.1f} questions with {of.supervised_a_step:.0f} supervised tokens in "
         "the mean",
     )
-    if of.tokens == of.tokens_apart and rows == of.questions:
+    if not is_arranged:
         return
     _line(
         console,

@@ -60,12 +60,14 @@ def mergeable(trained: Trained) -> Mergeable:
             f"model.factory {recipe.model.name} is not known to make LoRA adapters beside a base; "
             "merge what it has left with its own means"
         )
-    trained_in, where = factory.compute_dtype, ""
+    # This device need not compute in the dtype of the run.
+    here = type(factory)(factory.options.model_copy(update={"compute_dtype": "auto"}))
     if trained.run is not None:
         record = _record(trained.run / "run.json")
         # What `auto` came to on the device of the run.
-        trained_in, where = record["compute_dtype"], record["device"]
-    return Mergeable(factory, folder, trained_in, where)
+        return Mergeable(here, folder, record["compute_dtype"], record["device"])
+    wanted = factory.options.compute_dtype
+    return Mergeable(here, folder, here.compute_dtype if wanted == "auto" else wanted, "")
 
 
 def _record(path: Path) -> Mapping[str, Any]:

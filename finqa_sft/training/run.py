@@ -121,7 +121,11 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         batches = Batches.of(args, rows=len(train_dataset), processes=world_size())
         layout = Layout.of(data.training, train_dataset, batches)
         announce.batches(console, batches)
-        announce.layout(console, layout, rows=batches.rows)
+        announce.layout(
+            console,
+            layout,
+            is_arranged=train_dataset.column_names != data.training.rows.column_names,
+        )
 
         if checkpoint and is_finished(checkpoint, steps=batches.steps):
             # No model is needed to copy one.
