@@ -38,6 +38,9 @@ RECIPES = Path(__file__).resolve().parent / "recipes"
 TRUNCATION = Path(__file__).resolve().parent / "explanation" / "truncation.md"
 SPEED_BEGINS = "<!-- speed: written by docs/generate.py -->\n"
 SPEED_ENDS = "<!-- end of speed -->\n"
+MERGE = Path(__file__).resolve().parent / "how-to" / "merge.md"
+NEARNESS_BEGINS = "<!-- nearness: written by docs/generate.py -->\n"
+NEARNESS_ENDS = "<!-- end of nearness -->\n"
 GPUS = Path(__file__).resolve().parent / "how-to" / "many-gpus.md"
 MEMORY_BEGINS = "<!-- memory: written by docs/generate.py -->\n"
 MEMORY_ENDS = "<!-- end of memory -->\n"
@@ -89,6 +92,7 @@ def pages() -> dict[Path, str]:
     """The text of each generated page, by its path."""
     references = {FOLDER / "recipe.md": recipe_page(), FOLDER / "cli.md": cli_page()}
     tables = {TRUNCATION: truncation_page(), TOKENS: tokens_page(), GPUS: many_gpus_page()}
+    tables[MERGE] = merge_page()
     return references | trial_pages() | tables | {FIGURE: shared_context()}
 
 
@@ -195,6 +199,24 @@ def many_gpus_page() -> str:
         "FSDP is not planned for.\n\n"
     )
     return _between(GPUS, MEMORY_BEGINS, text + "\n".join(lines) + "\n", MEMORY_ENDS)
+
+
+def merge_page() -> str:
+    """The page on merging, with how near merged models are to what was trained."""
+    result = json.loads((RESULTS / "merge_nearness.json").read_text(encoding="utf-8"))
+    lines = [
+        "| base | weights | dtype | same next token | KL divergence | held-out loss, as trained "
+        "| merged |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in result["runs"]:
+        for merged in run["merged"]:
+            lines.append(
+                f"| `{run['base']}` in {run['bits']} bits | {merged['weights']} | {merged['dtype']} "
+                f"| {merged['agreement']:.1%} | {merged['divergence']:.1e} "
+                f"| {run['held_out_loss']['as_trained']:.4f} | {merged['held_out_loss']:.4f} |"
+            )
+    return _between(MERGE, NEARNESS_BEGINS, "\n".join(lines) + "\n", NEARNESS_ENDS)
 
 
 def _truncation(reader: str, counted: Mapping[str, Any]) -> str:
