@@ -212,8 +212,8 @@ def merge_page() -> str:
     for run in result["runs"]:
         for merged in run["merged"]:
             lines.append(
-                f"| `{run['base']}` in {run['bits']} bits | {merged['weights']} | {merged['dtype']} "
-                f"| {merged['agreement']:.1%} | {merged['divergence']:.1e} "
+                f"| `{run['base']}` in {run['bits']} bits | {merged['weights']} "
+                f"| {merged['dtype']} | {merged['agreement']:.1%} | {merged['divergence']:.1e} "
                 f"| {run['held_out_loss']['as_trained']:.4f} | {merged['held_out_loss']:.4f} |"
             )
     return _between(MERGE, NEARNESS_BEGINS, "\n".join(lines) + "\n", NEARNESS_ENDS)
