@@ -268,6 +268,30 @@ def test_the_dtype_of_the_run_is_what_its_record_says(shell: Shell, qlora: Path)
     assert rows(said.out)[5].endswith("products in bfloat16")
 
 
+def test_a_run_in_a_dtype_that_this_device_does_not_compute_in_is_merged_all_the_same(
+    shell: Shell, qlora: Path
+) -> None:
+    shutil.copytree(qlora, shell.folder / "r")
+    record = manifest(shell.folder / "r")
+    record["model"] |= {"compute_dtype": "float16", "device": "cuda:0 (Tesla T4)"}
+    shell.write("r/run.json", json.dumps(record))
+    words = ("merge", "r", "model.compute_dtype=float16", "--out", "m")
+    assert shell.refused(*words) == (
+        "the run quantised its base from float16, which cpu does not compute in, so what was "
+        "trained cannot be loaded here; merge on a device that does, or leave the verification out "
+        "with --no-verify"
+    )
+    assert shell(*words, "--no-verify").status == 0
+    (shell.folder / "r" / "run.json").unlink()
+    said = shell(
+        "merge", "--adapter", "r/adapter", "model.compute_dtype=float16", "--out", "n",
+        "--no-verify",
+    )  # fmt: skip
+    assert rows(said.out)[3].startswith("quantised from float16; no run.json says so")
+    first, second = (load_file(shell.folder / name / "model.safetensors") for name in "mn")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 # What is refused
 
 

@@ -254,6 +254,25 @@ def test_factors_that_do_not_have_the_rank_of_the_config_are_refused(pair: Pair)
     assert refusal(pair).endswith("where its config says rank 4 with DoRA; copy it again")
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"r": None}, "r or rank_pattern in its adapter_config.json cannot be read ("),
+        ({"lora_alpha": "six"}, "lora_alpha or alpha_pattern in its adapter_config.json cannot be"),
+        ({"lora_alpha": 0}, "(0 is no number above 0); copy it again"),
+        ({"rank_pattern": [4]}, "r or rank_pattern in its adapter_config.json cannot be read ("),
+        ({"alpha_pattern": {"(": 1}}, "lora_alpha or alpha_pattern in its adapter_config.json"),
+    ],
+    ids=str,
+)
+def test_a_config_that_is_damaged_is_refused(pair: Pair, changes: dict[str, Any], why: str) -> None:
+    edit(pair.adapter, **changes)
+    text = refusal(pair)
+    assert text.startswith("adapter ADAPTER: ")
+    assert why in text
+    assert text.endswith("); copy it again")
+
+
 def test_a_factor_that_is_gone_is_refused(pair: Pair) -> None:
     def drop(tensors: dict[str, torch.Tensor]) -> None:
         del tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"]

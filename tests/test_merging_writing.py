@@ -118,6 +118,11 @@ def test_a_shard_that_is_gone_or_damaged_is_named(copied: Pair) -> None:
     assert refusal(factory, adapter) == (
         f"{base} lacks 1 of its {count} weight files, {third.name} first; copy or download it again"
     )
+    (base / "model.safetensors.index.json").write_text('{"weight_map": 3}')
+    assert refusal(factory, adapter) == (
+        f"{base}/model.safetensors.index.json names no files in weight_map; copy or download it "
+        "again"
+    )
     (base / "model.safetensors.index.json").unlink()
     assert refusal(factory, adapter) == (
         f"{base} has no model.safetensors; weights in other formats are not read, as pickled files "
@@ -326,6 +331,10 @@ def test_what_stands_where_the_model_is_to_go_is_refused(tmp_path: Path) -> None
     assert problem(begun) == (
         f"{begun}.part is there: another merge is filling it, or one was killed; wait for it, or "
         "remove that folder"
+    )
+    long = tmp_path / ("x" * 300)
+    assert problem(long) == (
+        f"cannot look at {long}: File name too long; name another folder with --out"
     )
     (tmp_path / "empty").mkdir()
     for name in ("empty", "new", "several/new/ones"):

@@ -134,11 +134,12 @@ def measured(
     rows = [(row["input_ids"], row["labels"]) for row in data.held_out.rows]
     rows = rows[: arguments.held_out]
     prompts = [ids for ids, _ in rows]
-    model = factory.load_trained(trained.folder)
-    as_trained, losses = said(model, prompts), {"as_trained": loss(model, rows)}
-    with model.disable_adapter():
-        losses["quantised_base"] = loss(model, rows)
-    del model
+    labels = [row[1] for row in rows]
+    as_trained = said(factory.load_trained(trained.folder), prompts)
+    losses = {
+        "as_trained": loss(as_trained.logits, labels),
+        "quantised_base": loss(as_trained.without, labels),
+    }
     merged = []
     for weights in ("original", "dequantised"):
         for dtype in ("bfloat16", "float32"):
@@ -148,12 +149,12 @@ def measured(
                     "merge", str(folder / "run"), "--out", str(out), "--weights", weights,
                     "--dtype", dtype, "--no-verify",
                 )  # fmt: skip
-            whole = FullFactory(FullOptions(base=str(out))).load_trained(None)
+            whole = said(FullFactory(FullOptions(base=str(out))).load_trained(None), prompts)
             found = {
                 "weights": weights,
                 "dtype": dtype,
-                **nearness(said(whole, prompts), as_trained).record(),
-                "held_out_loss": loss(whole, rows),
+                **nearness(whole, as_trained).record(),
+                "held_out_loss": loss(whole.logits, labels),
             }
             merged.append(found)
             print(
@@ -186,17 +187,19 @@ def _run(*words: str) -> None:
         raise SystemExit(f"{' '.join(words)} ended with status {status}")
 
 
-def loss(model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float:
-    """Mean negative log-likelihood of a supervised token, in nats."""
+def loss(logits: Sequence[torch.Tensor], labels: Sequence[Sequence[int]]) -> float:
+    """Mean negative log-likelihood of a supervised token, in nats.
+
+    Args:
+        logits: After the last tokens of each row.
+        labels: Of all tokens of each row.
+    """
     total = tokens = 0.0
-    for ids, labels in rows:
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([list(ids)], device=model.device)).logits[0, :-1]
-        wanted = torch.tensor(list(labels)[1:])
-        total += float(
-            torch.nn.functional.cross_entropy(logits.float().cpu(), wanted, reduction="sum")
-        )
-        tokens += int((wanted != -100).sum())
+    for said_after, row in zip(logits, labels, strict=True):
+        wanted = torch.tensor(row[1 - len(said_after) :])
+        if all(label == -100 for label in row[: len(row) - len(wanted)]):
+            found = torch.nn.functional.cross_entropy(said_after[:-1], wanted, reduction="sum")
+            total, tokens = total + float(found), tokens + int((wanted != -100).sum())
     return total / tokens
 
 

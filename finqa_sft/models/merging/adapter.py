@@ -6,6 +6,7 @@ and `variants.py` for DoRA), computed in float32 whatever the weights are stored
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
@@ -17,6 +18,7 @@ from finqa_sft.models.bases import ResolvedBase
 from finqa_sft.models.merging.tensors import FLOATS, TensorFiles
 from finqa_sft.models.options import Initialisation
 from finqa_sft.models.saved_adapters import saved_config
+from finqa_sft.wording import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,14 +128,8 @@ class SavedAdapter:
 
     def _layer(self, module: str, ends: set[str], config: Mapping[str, Any]) -> Layer:
         """What the adapter does beside a layer."""
-        from peft.utils.other import get_pattern_key
-
-        def of(pattern: str, default: str) -> float:
-            by_name = config.get(pattern) or {}
-            value: float = by_name.get(get_pattern_key(list(by_name), module), config[default])
-            return value
-
-        rank, alpha = of("rank_pattern", "r"), of("alpha_pattern", "lora_alpha")
+        rank = self._number(config, "rank_pattern", "r", of=module)
+        alpha = self._number(config, "alpha_pattern", "lora_alpha", of=module)
         dora = bool(config.get("use_dora"))
         shapes = [self._shape(module, end) if end in ends else () for end in _PARTS]
         first, second, magnitudes = shapes
@@ -147,10 +143,26 @@ class SavedAdapter:
             raise ModelError(
                 f"adapter {self.folder} has factors of shapes {list(first)} and {list(second)} and "
                 f"magnitudes of shape {list(magnitudes)} for {module}, where its config says rank "
-                f"{rank} {'with' if dora else 'without'} DoRA; copy it again"
+                f"{rank:g} {'with' if dora else 'without'} DoRA; copy it again"
             )
         scaling = alpha / (sqrt(rank) if config.get("use_rslora") else rank)
         return Layer(wide=first[1], high=second[0], scaling=scaling, magnitudes=dora)
+
+    def _number(self, config: Mapping[str, Any], pattern: str, default: str, *, of: str) -> float:
+        """A number that a layer has by its name, or that all layers have."""
+        from peft.utils.other import get_pattern_key
+
+        by_name: Any = config.get(pattern) or {}
+        try:
+            value: Any = by_name.get(get_pattern_key(list(by_name), of), config.get(default))
+            if isinstance(value, bool) or not value > 0:
+                raise ValueError(f"{value!r} is no number above 0")
+        except (AttributeError, TypeError, ValueError, re.error) as error:
+            raise ModelError(
+                f"adapter {self.folder}: {default} or {pattern} in its adapter_config.json cannot "
+                f"be read ({one_line(error)}); copy it again"
+            ) from error
+        return float(value)
 
     def _shape(self, module: str, end: str) -> tuple[int, ...]:
         return self._tensors.kinds[_PREFIX + module + end].shape

@@ -113,7 +113,10 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder} has no {SINGLE}; weights in other formats are not read, as pickled files "
             "can run code: save it again with save_pretrained"
         )
-    files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+    placed = read_json(index).get("weight_map")
+    if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
+        raise ModelError(f"{index} names no files in weight_map; copy or download it again")
+    files = [folder / name for name in sorted(set(placed.values()))]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ModelError(

@@ -33,6 +33,22 @@ def require_new(out: Path, *, needed: int) -> None:
     Raises:
         OutputError: It holds something, is no folder, is being filled, or there is no room.
     """
+    try:
+        place = _looked_at(out)
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        raise OutputError(
+            f"cannot look at {out}: {error.strerror}; name another folder with --out"
+        ) from error
+    if needed > free:
+        raise OutputError(
+            f"{out} needs {size(needed)} and there are {size(free)} free; make room, or name a "
+            "folder on another disk with --out"
+        )
+
+
+def _looked_at(out: Path) -> Path:
+    """The folder that is there of a path to one that is to be made."""
     if out.is_dir():
         if any(out.iterdir()):
             raise OutputError(f"{out} is not empty; name another folder with --out, or empty it")
@@ -47,12 +63,7 @@ def require_new(out: Path, *, needed: int) -> None:
     place = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not place.is_dir():
         raise OutputError(f"{place} is a file; name a folder with --out")
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise OutputError(
-            f"{out} needs {size(needed)} and there are {size(free)} free; make room, or name a "
-            "folder on another disk with --out"
-        )
+    return place
 
 
 @contextmanager
