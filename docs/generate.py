@@ -150,7 +150,7 @@ def _speed() -> str:
     """What shared context saves in time and memory, as measured on this project's machine."""
     lines = [
         "| questions | model | times fewer tokens | questions/s, to padded | to packing "
-        "| peak memory, to padded | building of batches |",
+        "| peak memory a token, to padded | building of batches |",
         "|---|---|---|---|---|---|---|",
     ]
     records = []
@@ -166,13 +166,14 @@ def _speed() -> str:
             f"documents | Llama, {result['trained_model']['parameters'] / 1e6:.0f}M, LoRA "
             f"| {chosen['token_ratio']:.2f} | {_spread(padded['questions_per_second'])} "
             f"| {_spread(packed['questions_per_second'])} "
-            f"| {_spread(padded['peak_memory_bytes'])} | {share:.2%} |"
+            f"| {_spread(padded['peak_memory_bytes_a_token'])} | {share:.2%} |"
         )
         records.append(f"[record](../results/{file})")
     return (
         "\n".join(lines)
         + f"\n\nMedian, lowest and highest ratio of {result['pairs']} turns, in which the legs "
-        f"follow each other ({', '.join(records)}); other programs used the other core.\n"
+        f"follow each other ({', '.join(records)}); other programs used the other core. Peak memory "
+        "is that of a step, by the tokens of the largest batch: batches are not quite equal.\n"
     )
 
 
