@@ -183,15 +183,14 @@ class SavedAdapter:
         import torch
 
         layer = self.layers[module]
-        first, second, magnitudes = (
-            self._tensors.read(_PREFIX + module + end).float() if wanted else None
-            for end, wanted in zip(_PARTS, (True, True, layer.magnitudes), strict=True)
-        )
-        assert first is not None
-        assert second is not None
-        weight.addmm_(second, first, alpha=layer.scaling)
-        if magnitudes is not None:
-            weight.mul_((magnitudes / torch.linalg.norm(weight, dim=1)).unsqueeze(1))
+
+        def part(end: str) -> Tensor:
+            return self._tensors.read(_PREFIX + module + end).float()
+
+        first, second, magnitudes = _PARTS
+        weight.addmm_(part(second), part(first), alpha=layer.scaling)
+        if layer.magnitudes:
+            weight.mul_((part(magnitudes) / torch.linalg.norm(weight, dim=1)).unsqueeze(1))
         if not bool(torch.isfinite(weight).all()):
             raise ModelError(
                 f"adapter {self.folder} makes weights of {module} that are not finite; its "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -111,12 +111,8 @@ class MergePlan:
             for layer in bones.linears | bones.others:
                 key = self._key(f"{layer}.weight", whose="the quantised base")
                 change = self._changes.get(key, _NONE)
-                self._changes[key] = _Change(
-                    layer=layer,
-                    adapted=change.adapted,
-                    quantised=True,
-                    turned=self._is_turned(layer),
-                )
+                turned = self._is_turned(layer)
+                self._changes[key] = replace(change, layer=layer, quantised=True, turned=turned)
         self.kinds = {
             name: Kind(kind.shape, self._dtype_of(name, kind))
             for name, kind in self._tensors.kinds.items()
