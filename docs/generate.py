@@ -172,8 +172,8 @@ def _speed() -> str:
     return (
         "\n".join(lines)
         + f"\n\nMedian, lowest and highest ratio of {result['pairs']} turns, in which the legs "
-        f"follow each other ({', '.join(records)}); other programs used the other core. Peak "
-        "memory is that of a step, by the tokens of the largest batch: batches are not quite equal.\n"
+        f"follow each other ({', '.join(records)}); other programs used the other core. "
+        "Peak memory is divided by the tokens of the largest batch, as batches are not equal.\n"
     )
 
 

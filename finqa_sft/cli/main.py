@@ -155,4 +155,5 @@ def _complain(message: str) -> None:
     if not is_main():
         time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
         message = f"process {rank()}: {message}"
-    print(message, file=sys.stderr)
+    # In one piece: processes share the terminal.
+    sys.stderr.write(f"{message}\n")
