@@ -28,7 +28,7 @@ from merging import (
 )
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_models import small_model
+from small_models import SHAPE, small_model
 from test_models_bases import write_gguf
 from transformers import AutoModelForCausalLM
 
@@ -176,6 +176,32 @@ def test_experts_keep_the_names_that_the_base_has_for_them(tmp_path: Path) -> No
     assert found.keys() == own.keys()
     expert = "model.layers.0.block_sparse_moe.experts.1.w2.weight"
     assert torch.equal(found[expert], own[expert])
+
+
+def test_a_base_that_loading_renames_is_merged_under_its_own_names(tmp_path: Path) -> None:
+    """Gemma 3 with its eyes: its files say language_model.model, the model model.language_model."""
+    text = {**SHAPE, "head_dim": 16, "sliding_window": 16}
+    eyes = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    base = save_base(
+        tmp_path / "base", "gemma3", text_config=text, vision_config=eyes, mm_tokens_per_image=4
+    )
+    adapter = save_adapter(
+        tmp_path / "adapter", base, target_modules=r".*language_model.*\.(q_proj|down_proj)"
+    )
+    merge(lora(base), adapter, tmp_path / "out")
+    assert stored(tmp_path / "out").keys() == stored(base).keys()
+    assert "language_model.model.layers.0.mlp.down_proj.weight" in stored(base)
+    expected, found = merged_by_peft(base, adapter), load(tmp_path / "out").state_dict()
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=1e-6)
+
+    factory = qlora(base, compute_dtype="float32")
+    merge(factory, adapter, tmp_path / "other", weights="dequantised")
+    trained = logits(factory.load_trained(adapter))
+    torch.testing.assert_close(logits(load(tmp_path / "other")), trained, rtol=1e-3, atol=1e-3)
 
 
 def test_names_are_followed_as_loading_does() -> None:

@@ -101,7 +101,7 @@ def main() -> None:
         "what": "how near merged models are to the quantised base with its adapter, as trained",
         "recipe": RECIPE,
         "compared": f"the last {LAST_TOKENS} tokens of each held-out question with its answer",
-        "runs": list(runs.values()),
+        "runs": [runs[key] for key in sorted(runs)],
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, ensure_ascii=False)
