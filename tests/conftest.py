@@ -44,6 +44,16 @@ def environment_of_its_own() -> Iterator[None]:
     os.environ.update(before)
 
 
+@pytest.fixture(scope="module")
+def cpu_only() -> Iterator[None]:
+    """Hide GPUs from the tests of a module, which names it in `pytestmark`."""
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Real data beside the checkout."""

@@ -24,6 +24,18 @@ ON_DEEPSPEED = ("trainer.use_cpu=false", "trainer.bf16=false")
 """DeepSpeed's device is the CPU by other means, and computes in the dtype that the trainer says."""
 
 
+FSDP_LAUNCH = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    "FSDP_OFFLOAD_PARAMS": "false",
+}
+"""What `accelerate launch` makes of recipes/accelerate/fsdp_qlora.yaml, as another test holds."""
+
+
 def zero(folder: Path, stage: int, **more: Any) -> str:
     """A configuration of DeepSpeed in a folder; the override that names it."""
     auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from bad_input import Shell
 from conftest import ROOT
+from processes import FSDP_LAUNCH
 
 from finqa_sft.errors import FinqaSftError, RecipeError
 from finqa_sft.models.options import LoraOptions, QLoRAOptions
@@ -104,16 +105,7 @@ def test_accelerate_takes_each_configuration(
 
 def test_what_accelerate_makes_of_fsdp(launched: Callable[..., dict[str, str]]) -> None:
     found = launched("--config_file", str(YAML["fsdp_qlora"]))
-    expected = {
-        "ACCELERATE_USE_FSDP": "true",
-        "FSDP_VERSION": "2",
-        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-        "FSDP_RESHARD_AFTER_FORWARD": "true",
-        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
-        "FSDP_OFFLOAD_PARAMS": "false",
-    }
-    assert {name: found[name] for name in expected} == expected
+    assert {name: found[name] for name in FSDP_LAUNCH} == FSDP_LAUNCH
     sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
     try:
         from sharding_leg import FSDP

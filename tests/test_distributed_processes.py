@@ -15,7 +15,7 @@ import pytest
 from bad_input import Shell, shell
 from conftest import ROOT
 from evaluated import wild, write_recipe
-from processes import SECONDS, together
+from processes import FSDP_LAUNCH, SECONDS, together
 from runs import losses, manifest
 from safetensors.torch import load_file
 from test_shared_context_run import RECIPE
@@ -23,17 +23,6 @@ from test_shared_context_run import RECIPE
 __all__ = ["shell", "wild"]
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
-
-FSDP = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_RESHARD_AFTER_FORWARD": "true",
-    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
-    "FSDP_OFFLOAD_PARAMS": "false",
-}
-"""What `accelerate launch` makes of recipes/accelerate/fsdp_qlora.yaml, as another test holds."""
 
 LAUNCHER = (str(Path(__file__).with_name("fsdp_cpu.py")),)
 
@@ -51,7 +40,7 @@ def test_fsdp_shares_the_base_out_and_has_the_losses_of_one_process(
     words = [f"model.factory={factory}", "trainer.max_grad_norm=0"]
     assert shell("train", "small.yaml", *words, *ONE).status == 0
     run = ["train", "small.yaml", *words, "trainer.use_cpu=false", "trainer.bf16=false", *TWO]
-    said = together(*run, folder=folder, program=LAUNCHER, **FSDP)
+    said = together(*run, folder=folder, program=LAUNCHER, **FSDP_LAUNCH)
     assert said.count(
         "FSDP; 2 processes; shared out: optimizer states, gradients, weights; no mixed precision"
     ) == 1  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from bad_input import Shell, shell
 from evaluated import command, logged, predictions, scores, trained, wild, write_recipe
+from processes import ended
 from test_predict import COLUMNS
 from test_scores import plain_loss
 
@@ -17,18 +18,11 @@ from finqa_sft.evaluation.answering import share
 
 __all__ = ["shell", "trained", "wild"]
 
-SECONDS = 600
-
 
 def finished(process: subprocess.Popen[str]) -> str:
     """What a command prints that ends well, and in time."""
-    try:
-        out, err = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-        pytest.fail(f"hangs: {out}\n{err}")
-    assert process.returncode == 0, err
+    status, out, err = ended(process)
+    assert status == 0, err
     return out
 
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +38,7 @@ Net sales grew by 4% in 2020.
 """
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cpu_only() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "is_available", lambda: False)
-        yield
+pytestmark = pytest.mark.usefixtures("cpu_only")
 
 
 def trained(folder: Path, *overrides: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,7 @@ from finqa_sft.models.devices import Device
 from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.memory import size
 
-
-@pytest.fixture(autouse=True, scope="module")
-def cpu_only() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "is_available", lambda: False)
-        yield
+pytestmark = pytest.mark.usefixtures("cpu_only")
 
 
 @pytest.mark.parametrize("factory", [lora, qlora, full])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +26,7 @@ from finqa_sft.models.options import BaseOptions, ComputeDtype
 from finqa_sft.models.quiet import import_bitsandbytes
 from finqa_sft.models.stored import Stored
 from finqa_sft.models.tokenizer import load_tokenizer
+from finqa_sft.ranks import is_launched
 from finqa_sft.wording import one_line
 
 if TYPE_CHECKING:
@@ -155,9 +155,8 @@ class BuiltinFactory(ABC):
         """
         # Refuses dtypes that the device does not compute in.
         self.sft_args()
-        alone = "LOCAL_RANK" not in os.environ
         # Under FSDP a base that the device cannot hold is loaded into the memory of the host.
-        if alone or (self.whole_in_each_process and not launches_fsdp()):
+        if not is_launched() or (self.whole_in_each_process and not launches_fsdp()):
             self._require_memory(self.memory)
 
     def sft_args(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from transformers import (
 
 from finqa_sft.errors import TrainingError
 from finqa_sft.recipe.scored import NLL, is_score
-from finqa_sft.training.checkpoints import write_manifest
+from finqa_sft.training.checkpoints import checkpoint_of, write_manifest
 from finqa_sft.training.folder import finite
 
 LOSSES = ("loss", "eval_loss", NLL)
@@ -37,7 +37,7 @@ class CheckpointManifests(TrainerCallback):
     ) -> None:
         """Write it."""
         step = state.global_step
-        write_manifest(Path(args.output_dir or ".") / f"checkpoint-{step}", step=step)
+        write_manifest(checkpoint_of(Path(args.output_dir or "."), step=step), step=step)
 
 
 class FiniteValues(TrainerCallback):
@@ -198,7 +198,7 @@ class ProgressReport(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Name the checkpoint."""
-        folder = Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
+        folder = checkpoint_of(Path(args.output_dir or "."), step=state.global_step)
         self._console.print(f"saved {folder}", highlight=False, markup=False)
 
     @contextmanager

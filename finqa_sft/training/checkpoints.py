@@ -153,6 +153,11 @@ def resumable(folder: Path) -> Iterator[tuple[Path, str | None]]:
             return
 
 
+def checkpoint_of(folder: Path, *, step: int) -> Path:
+    """Where the trainer saves a checkpoint after a step."""
+    return folder / f"checkpoint-{step}"
+
+
 def step_of(checkpoint: Path) -> int:
     """The step that a checkpoint was saved after."""
     return int(checkpoint.name.rpartition("-")[2])

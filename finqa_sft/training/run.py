@@ -109,7 +109,8 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             args = SFTConfig(**sft_fields(recipe, factory=factory, evaluates=evaluates))
             require_possible(args)
             require_active(args)
-        require_agreement(args, resolved(recipe, plugins, data, checkpoint=checkpoint))
+        if world_size() > 1:
+            require_agreement(args, resolved(recipe, plugins, data, checkpoint=checkpoint))
         same = identity(recipe, data, args)
         if checkpoint:
             refuse_other_run(checkpoint, same)
