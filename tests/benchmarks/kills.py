@@ -62,8 +62,6 @@ KINDS: dict[str, dict[str, Any]] = {
 
 STEPS = 30
 EXACT, CLOSE = 0.0, 1e-5
-SAVING_SECONDS = 0.1
-"""About as long as a checkpoint is written."""
 A_STEP_SECONDS = 0.2
 """About as long as a step takes."""
 LONGEST = 600.0
@@ -144,17 +142,17 @@ def tormented(name: str, folder: Path, *, kills: int, draws: random.Random) -> S
     write(kind, folder)
     os.environ["FINQA_SFT_CACHE"] = str(folder / "cache")
     run = folder / "run"
-    began = time.monotonic()
-    finish(start(kind, folder), name)
-    whole = time.monotonic() - began
+    unbroken = start(kind, folder)
+    saving = seconds_of_saving(unbroken, run)
+    finish(unbroken, name)
     expected = losses(run)
-    print(f"{name}: {len(expected)} steps, {whole:.0f} s", file=sys.stderr, flush=True)
+    print(f"{name}: {len(expected)} steps, {saving:.3f} s a save", file=sys.stderr, flush=True)
     shutil.rmtree(run)
     series = Series(name)
     while len(series.kills) < kills or run.exists():
         process = start(kind, folder, resume=run.exists())
         left = len(series.kills) < kills and logged(run) < STEPS
-        if left and killed(process, run, series, draws):
+        if left and killed(process, run, series, draws, saving=saving):
             continue
         if not finish(process, name, series=series):
             break
@@ -169,6 +167,19 @@ def tormented(name: str, folder: Path, *, kills: int, draws: random.Random) -> S
             )
         shutil.rmtree(run)
     return series
+
+
+def seconds_of_saving(process: subprocess.Popen[str], run: Path) -> float:
+    """How long a checkpoint takes, from its folder to its manifest: the median of a run's."""
+    begun: dict[str, float] = {}
+    took: dict[str, float] = {}
+    for _ in moments(process):
+        for path in checkpoints(run):
+            now = time.monotonic()
+            begun.setdefault(path.name, now)
+            if (path / MANIFEST).is_file():
+                took.setdefault(path.name, now - begun[path.name])
+    return statistics.median(took.values())
 
 
 def write(kind: dict[str, Any], folder: Path) -> None:
@@ -235,8 +246,18 @@ def killed(
     run: Path,
     series: Series,
     draws: random.Random,
+    *,
+    saving: float,
 ) -> bool:
-    """Kill a run at a moment that is drawn; False where it came to its end before."""
+    """Kill a run at a moment that is drawn; False where it came to its end before.
+
+    Args:
+        process: The run's launcher.
+        run: Its folder.
+        series: Is told of the kill.
+        draws: Draws the moment.
+        saving: Seconds that a checkpoint takes.
+    """
     while_saving = len(series.kills) % 2 == 1
     skipped = draws.randrange(3)
     before = {path.name for path in checkpoints(run)}
@@ -252,7 +273,7 @@ def killed(
         for _ in moments(process):
             seen |= {path.name for path in checkpoints(run)} - before
             if len(seen) > skipped:
-                time.sleep(draws.uniform(0, SAVING_SECONDS))
+                time.sleep(draws.uniform(0, saving))
                 break
     else:
         target = draws.randrange(logged(run), STEPS)
