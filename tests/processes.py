@@ -18,11 +18,12 @@ import pytest
 SECONDS = 600
 
 DEEPSPEED = (str(Path(__file__).with_name("deepspeed_cpu.py")),)
+FSDP = (str(Path(__file__).with_name("fsdp_cpu.py")),)
 PLAIN = ("-m", "finqa_sft")
 
-ON_DEEPSPEED = ("trainer.use_cpu=false", "trainer.bf16=false")
-"""DeepSpeed's device is the CPU by other means, and computes in the dtype that the trainer says."""
-
+ON_ITS_DEVICE = ("trainer.use_cpu=false", "trainer.bf16=false")
+"""The device of DeepSpeed and FSDP is the CPU by other means; they compute in the dtype that the
+trainer says."""
 
 FSDP_LAUNCH = {
     "ACCELERATE_USE_FSDP": "true",

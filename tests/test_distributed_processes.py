@@ -15,7 +15,7 @@ import pytest
 from bad_input import Shell, shell
 from conftest import ROOT
 from evaluated import wild, write_recipe
-from processes import FSDP_LAUNCH, SECONDS, together
+from processes import FSDP, FSDP_LAUNCH, ON_ITS_DEVICE, SECONDS, together
 from runs import losses, manifest
 from safetensors.torch import load_file
 from test_shared_context_run import RECIPE
@@ -23,8 +23,6 @@ from test_shared_context_run import RECIPE
 __all__ = ["shell", "wild"]
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
-
-LAUNCHER = (str(Path(__file__).with_name("fsdp_cpu.py")),)
 
 ONE = ("output.dir=one", "trainer.gradient_accumulation_steps=2")
 TWO = ("output.dir=two", "trainer.gradient_accumulation_steps=1")
@@ -39,8 +37,8 @@ def test_fsdp_shares_the_base_out_and_has_the_losses_of_one_process(
     write_recipe(folder, wild, RECIPE)
     words = [f"model.factory={factory}", "trainer.max_grad_norm=0"]
     assert shell("train", "small.yaml", *words, *ONE).status == 0
-    run = ["train", "small.yaml", *words, "trainer.use_cpu=false", "trainer.bf16=false", *TWO]
-    said = together(*run, folder=folder, program=LAUNCHER, **FSDP_LAUNCH)
+    run = ["train", "small.yaml", *words, *ON_ITS_DEVICE, *TWO]
+    said = together(*run, folder=folder, program=FSDP, **FSDP_LAUNCH)
     assert said.count(
         "FSDP; 2 processes; shared out: optimizer states, gradients, weights; no mixed precision"
     ) == 1  # fmt: skip

@@ -69,7 +69,7 @@ def test_a_plan_says_what_is_needed_and_where_it_fits(shell: Shell) -> None:
 
 def test_several_gpus_are_planned_for_each_stage(shell: Shell) -> None:
     found = lines(shell, "--gpus", "2", "--gpu", "h100")
-    names = "ddp zero1 zero2 zero3 zero3_offload"
+    names = "ddp zero1 zero2 zero3 zero3_offload fsdp"
     assert f"memory of a GPU {names}" in found
     assert f"GPU memory {names}" in found
     assert [line for line in found if line.startswith("H100 80 ")]
@@ -175,6 +175,26 @@ def test_what_does_not_fit_says_what_to_change(shell: Shell, big: str) -> None:
     assert again["memory"]["one process"]["total"] == changes[together]["total"]
     assert again["fits"]["L4"]["one process"]["fits"]
     assert again["changes"] == []
+
+
+def test_a_base_that_no_gpu_holds_is_divided_by_fsdp(shell: Shell) -> None:
+    config = BIG.to_dict() | {"hidden_size": 12288, "intermediate_size": 36864}
+    shell.write("huge/config.json", json.dumps(config))
+    words = ["model.base=./huge", "model.factory=qlora", AGAIN]
+    found = planned(shell, *words, "--gpus", "4", "--gpu", "L4")
+    fits = found["fits"]["L4"]
+    # Only FSDP does not hold the whole base on each GPU while it is loaded.
+    assert {name for name, verdict in fits.items() if verdict["longest"]} == {"fsdp"}
+    fsdp, zero3 = found["memory"]["fsdp"], found["memory"]["zero3"]
+    assert fsdp["loading"] < zero3["loading"] / 2
+    whole = "the whole base, until it is shared out"
+    assert fsdp["host"][whole] == zero3["loading"]
+    packed = "packed weights of the base"
+    assert fsdp["kept"][packed] == zero3["kept"][packed]
+    keys = "--config_file recipes/accelerate/fsdp_qlora.yaml"
+    helping = {one["keys"]: one for one in found["changes"] if one["fits"]}
+    assert helping
+    assert all(name.startswith(keys) for name in helping)
 
 
 def test_the_size_of_a_batch_that_fits_is_named(shell: Shell, big: str) -> None:

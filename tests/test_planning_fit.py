@@ -16,11 +16,11 @@ from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.full import FullFactory
 from finqa_sft.models.lora import LoRAFactory
 from finqa_sft.models.memory import Skeleton, skeleton
-from finqa_sft.models.needs import COPIES, STATE, TEMPORARIES, Setting, need
+from finqa_sft.models.needs import BUFFERS, COPIES, LOADED, STATE, TEMPORARIES, Setting, need
 from finqa_sft.models.options import FullOptions, LoRAFactoryOptions, QLoRAOptions
 from finqa_sft.models.qlora import QLoRAFactory
-from finqa_sft.models.sharding import Sharding
-from finqa_sft.models.stored import Part
+from finqa_sft.models.sharding import OFFLOADED, FullyShard, Sharding, Zero, zero_of
+from finqa_sft.models.stored import Part, trained
 from finqa_sft.planning.fit import MOST, Fit
 from finqa_sft.planning.gpus import GIB
 from finqa_sft.preparation.rows import ASSUMED, Rows, Shares
@@ -34,8 +34,11 @@ WAYS = ("4 bits", "8 bits", "lora", "full", "full in bfloat16")
 
 SHARDINGS = [
     Sharding(),
-    *(Sharding(stage, bucket="auto", prefetch="auto", persists="auto") for stage in (1, 2, 3)),
-    Sharding(3, "auto", True, "auto", "auto", offloads=frozenset({"optimizer", "param"})),
+    *(Zero(stage=stage, bucket="auto", prefetch="auto", persists="auto") for stage in (1, 2, 3)),
+    Zero(frozenset(OFFLOADED), 3, "auto", True, "auto", "auto"),
+    FullyShard(),
+    FullyShard(accumulates=True),
+    FullyShard(frozenset(OFFLOADED)),
 ]
 
 
@@ -198,8 +201,46 @@ def test_a_deepspeed_configuration_is_read() -> None:
             "offload_param": {"device": "none"},
         }
     }
-    assert Sharding.of(config) == Sharding(
-        3, 500_000_000, True, "auto", 10, 7, frozenset({"optimizer"})
+    assert zero_of(config) == Zero(frozenset({"optimizer"}), 3, 500_000_000, True, "auto", 10, 7)
+    assert zero_of({}) == zero_of({"zero_optimization": {"stage": 0}}) == Sharding()
+    assert zero_of({"zero_optimization": {"stage": 2}}) == Zero(stage=2, overlaps=False)
+
+
+@settings(deadline=None)
+@given(case=fits(), size=st.integers(1, 20_000))
+def test_fsdp_keeps_a_part_of_each_tensor_and_no_copy(case: dict[str, Any], size: int) -> None:
+    processes = 1 + case["processes"]
+    alone, fsdp, accumulating, offloaded = (
+        fit_of(case, sharding=how, processes=processes).need(size)
+        for how in (Sharding(), FullyShard(), FullyShard(accumulates=True), SHARDINGS[-1])
     )
-    assert Sharding.of({}) == Sharding()
-    assert not Sharding.of({"zero_optimization": {"stage": 2}}).overlaps
+    setting_ = setting(case["how"], checkpointing=case["checkpointing"])
+    rows = {t.shape[0] for t in setting_.stored if t.held != "aside"}
+    for name in (STATE, "gradients"):
+        share = 2 if case["how"] == "full in bfloat16" else 1  # trained in float32
+        assert fsdp.kept[name] >= alone.kept[name] // processes
+        if all(count % processes == 0 for count in rows):
+            steps = 4 * len(trained(setting_.stored)) if name == STATE else 0
+            assert fsdp.kept[name] - steps == share * (alone.kept[name] - steps) // processes
+    assert COPIES not in fsdp.kept
+    # Gradients stay whole until the last of several backward passes.
+    whole = accumulating.kept[BUFFERS] - fsdp.kept[BUFFERS]
+    assert whole == sum(2 * t.elements for t in trained(setting_.stored))
+    assert fsdp.host.keys() == {LOADED}
+    assert fsdp.host[LOADED] >= sum(t.nbytes for t in setting_.stored)
+    assert not any(offloaded.kept.get(name) for name in (STATE, "gradients", Part.ADAPTER))
+    assert {STATE, "gradients", "weights"} < offloaded.host.keys()
+
+
+def test_fsdp_gathers_layer_after_layer() -> None:
+    stored = setting("lora", checkpointing=True).stored
+    layers = {f"model.layers.{n}" for n in range(CONFIG.num_hidden_layers)}
+    # The embedding is the head too, which stays whole from forward to backward pass.
+    assert {t.unit for t in stored} == layers | {""}
+    layer = sum(2 * t.elements for t in stored if t.unit == "model.layers.0" and t.held != "aside")
+    rest = sum(2 * t.elements for t in stored if not t.unit and t.held != "aside")
+    assert rest == 2 * (CONFIG.vocab_size + 1) * CONFIG.hidden_size
+    found = FullyShard().gathered(stored, compute="bfloat16", hidden=CONFIG.hidden_size)
+    assert found == layer + max(2 * layer, 2 * rest, rest + 2 * layer)
+    # A small part of what there is.
+    assert found < sum(t.nbytes for t in stored)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from evaluated import logged, wild, write_recipe
-from processes import COUNTS, DEEPSPEED, ON_DEEPSPEED, PLAIN, elements, together, zero
+from processes import COUNTS, DEEPSPEED, ON_ITS_DEVICE, PLAIN, elements, together, zero
 from runs import losses, manifest
 from safetensors.torch import load_file
 from test_shared_context_run import RECIPE
@@ -82,7 +82,7 @@ def alone(folder: Path) -> Callable[[str, str, str], Path]:
             ]  # fmt: skip
             program = PLAIN
             if kind == "zero":
-                words += [zero(folder, 2), *ON_DEEPSPEED]
+                words += [zero(folder, 2), *ON_ITS_DEVICE]
                 program = DEEPSPEED
             together(*words, folder=folder, program=program, processes=1)
         return target
@@ -105,7 +105,7 @@ def test_two_processes_have_the_losses_and_the_adapter_of_one(
     ]  # fmt: skip
     program = PLAIN
     if sharded != "ddp":
-        words += [zero(folder, int(sharded[-1])), *ON_DEEPSPEED]
+        words += [zero(folder, int(sharded[-1])), *ON_ITS_DEVICE]
         program = DEEPSPEED
     said = together(*words, folder=folder, program=program)
     assert said.count("recipe small (small.yaml)") == said.count("step 4/4  loss") == 1

@@ -29,12 +29,14 @@ class Layer:
     """A layer of the decoder, as gradient checkpointing cuts the model.
 
     Attributes:
+        path: Its full name.
         blocks: Full names of its linear layers, in order, by the module that they are in: attention
             and feed-forward. The last one of a block writes to the residual stream.
         norms: Width of each norm, in elements a token.
         experts: Input and output widths, added up, of experts that are stored as one tensor.
     """
 
+    path: str
     blocks: tuple[tuple[str, ...], ...]
     norms: tuple[int, ...]
     experts: int
@@ -97,6 +99,23 @@ class Skeleton:
             dtype: What the model is loaded in.
         """
         return BYTES["float32" if name in self.float32.get(dtype, ()) else dtype]
+
+    def unit(self, name: str) -> str:
+        """What FSDP gathers together with a weight: a decoder layer, the embedding, or the rest.
+
+        Source: accelerate 1.15, `fsdp_utils.py`, `fsdp2_prepare_model`. A head that shares its
+        weights with the embedding makes that part of the rest.
+
+        Args:
+            name: Full name of a weight, or of a module.
+
+        Returns:
+            Full name of the layer or of the embedding; empty for the rest.
+        """
+        units = [layer.path for layer in self.layers]
+        if not self.tied:
+            units.append(self.embedding)
+        return next((unit for unit in units if f"{name}.".startswith(f"{unit}.")), "")
 
     def targets(self, lora: LoraOptions) -> dict[str, tuple[int, int]]:
         """The linear layers that get an adapter, matched as PEFT matches names.
@@ -284,7 +303,7 @@ def _layers(model: PreTrainedModel, linears: Mapping[str, tuple[int, int]]) -> I
                 norms.append(max(width, linears[given][1] if given in linears else 0))
         stacked = (weight.shape for weight in layer.parameters() if weight.ndim == 3)
         experts = sum(sum(shape[1:]) for shape in stacked)
-        yield Layer(tuple(map(tuple, blocks.values())), tuple(norms), experts)
+        yield Layer(path, tuple(map(tuple, blocks.values())), tuple(norms), experts)
 
 
 def _norm_width(module: Module) -> int:

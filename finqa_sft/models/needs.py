@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from finqa_sft.models.activations import (
 from finqa_sft.models.memory import BYTES, Skeleton
 from finqa_sft.models.optimizers import state_bytes, step_bytes
 from finqa_sft.models.options import ComputeDtype
-from finqa_sft.models.sharding import Sharding
+from finqa_sft.models.sharding import FLOAT32, FullyShard, Sharding, Zero
 from finqa_sft.models.stored import Part, Stored, nbytes, trained
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ STATE = "optimizer state"
 COPIES = "float32 copies that DeepSpeed trains"
 BUFFERS = "buffers to send gradients"
 PERSISTING = "small weights that stay whole"
+LOADED = "the whole base, until it is shared out"
 TEMPORARIES = "temporaries of the optimizer"
-
-FLOAT32 = BYTES["float32"]
 
 ALONE = Sharding()
 """One process, or several under DDP."""
@@ -134,10 +133,10 @@ class Need:
 
         DeepSpeed has let go of all gradients by then but those that the optimizer was given.
         """
-        divided = COPIES in self.kept or COPIES in self.host
+        copied = COPIES in self.kept or COPIES in self.host
         return {
             "weights": sum(self.kept[name] for name in Part),
-            "gradients": self.step.get(GRADIENTS, 0) if divided else self.kept[GRADIENTS],
+            "gradients": self.step.get(GRADIENTS, 0) if copied else self.kept[GRADIENTS],
             "optimizer": self.kept.get(STATE, 0) + self.kept.get(COPIES, 0),
         }
 
@@ -145,10 +144,9 @@ class Need:
 def need(setting: Setting, batch: Batch, *, sharding: Sharding = ALONE, processes: int = 1) -> Need:
     """What a process needs of its device.
 
-    Under DeepSpeed all parameters are cast to the compute dtype (0.19, `engine.py`,
-    `_cast_module_mixed_precision`), what is trained is copied in float32, float32 weights too, and
-    each process keeps the copy and the optimizer's state of its part alone (`stage_1_and_2.py`,
-    `stage3.py`).
+    DeepSpeed copies what is trained in float32, float32 weights too, and each process keeps the
+    copy and the optimizer's state of its part alone (0.19, `stage_1_and_2.py`, `stage3.py`). Under
+    FSDP the optimizer is torch's, on a part of each tensor.
 
     Args:
         setting: How the model is trained.
@@ -156,91 +154,78 @@ def need(setting: Setting, batch: Batch, *, sharding: Sharding = ALONE, processe
         sharding: How processes divide what is kept.
         processes: How many there are.
     """
-    stored = _as_kept(setting, sharding)
-    learning = trained(stored)
-    elements = sum(tensor.elements for tensor in learning)
-    itemsize = learning[0].itemsize if learning else FLOAT32
+    stored = sharding.trained_as(
+        setting.stored, compute=setting.compute, quantised=setting.quantised
+    )
     hidden = setting.widths.hidden
-    part = Stored(Part.ADAPTER, (ceil(elements / processes),), FLOAT32, "trained")
     model_is_here = "param" not in sharding.offloads
-    kept = {
-        str(name): sum(
-            sharding.part(tensor, processes)
-            for tensor in stored
-            if tensor.part is name and (model_is_here or tensor.held == "aside")
-        )
-        for name in Part
-    }
+    parts = [sharding.part(tensor, processes) for tensor in stored]
+    here = [tensor for tensor in parts if model_is_here or tensor.held == "aside"]
+    kept = {str(name): nbytes(here, name) for name in Part}
     kept[PERSISTING] = sharding.persisting(stored, hidden=hidden)
     host: dict[str, int] = {}
     if not model_is_here:
-        host["weights"] = sum(sharding.part(t, processes) for t in stored if t.held != "aside")
-    if sharding.stage == 0:
-        state = state_bytes(setting.optim, learning, options=setting.optim_args)
-        kept |= {GRADIENTS: nbytes(learning), STATE: state or 0}
-        step = {TEMPORARIES: step_bytes(setting.optim, learning)}
+        host["weights"] = sum(tensor.nbytes for tensor in parts if tensor.held != "aside")
+    if isinstance(sharding, Zero):
+        learning = trained(stored)
+        elements = sum(tensor.elements for tensor in learning)
+        itemsize = learning[0].itemsize if learning else FLOAT32
+        part = Stored(Part.ADAPTER, (ceil(elements / processes),), FLOAT32, "trained")
+        own = [part]
+        divided = {COPIES: part.nbytes}
+        sharers = 1 if sharding.stage == 1 else processes
+        gradients = ceil(elements / sharers) * itemsize
+        step = {GRADIENTS: part.nbytes}
     else:
-        state = state_bytes(setting.optim, [part], options=setting.optim_args)
-        divided = {COPIES: part.nbytes, STATE: state or 0}
-        if "optimizer" in sharding.offloads:
-            kept[GRADIENTS] = 0
-            host |= divided | {GRADIENTS: part.nbytes}
-            step = {}
-        else:
-            sharers = 1 if sharding.stage == 1 else processes
-            kept |= {GRADIENTS: ceil(elements / sharers) * itemsize} | divided
-            step = {GRADIENTS: part.nbytes, TEMPORARIES: step_bytes(setting.optim, [part])}
-    kept[BUFFERS] = sharding.buckets(
-        elements, itemsize=itemsize, processes=processes, hidden=hidden
+        own = trained(parts)
+        divided, step = {}, {}
+        gradients = nbytes(own)
+    state = state_bytes(setting.optim, own, options=setting.optim_args)
+    divided[STATE] = state or 0
+    if "optimizer" in sharding.offloads:
+        kept[GRADIENTS] = 0
+        host |= divided | {GRADIENTS: nbytes(own)}
+        step = {}
+    else:
+        kept |= {GRADIENTS: gradients} | divided
+        step[TEMPORARIES] = step_bytes(setting.optim, own)
+    kept[BUFFERS] = sharding.buffers(
+        stored, compute=setting.compute, processes=processes, hidden=hidden
     )
+    loading, loading_host = _loading(setting, sharding, parts)
     return Need(
-        loading=_loading(setting, sharding, processes),
+        loading=loading,
         kept=kept,
         backward=_backward(setting, batch, sharding, stored),
         step=step,
-        host=host,
+        host=host | loading_host,
         unknown=(f"the state of optimizer {setting.optim}",) if state is None else (),
     )
 
 
-def _as_kept(setting: Setting, sharding: Sharding) -> list[Stored]:
-    """The tensors in the dtypes that they are trained in."""
-    size = BYTES[setting.compute]
-    if sharding.stage == 0 or size == FLOAT32:
-        return list(setting.stored)
-    cast = []
-    for tensor in setting.stored:
-        if tensor.held == "aside":
-            cast.append(tensor)
-        elif tensor.part is not Part.PACKED:
-            cast.append(replace(tensor, itemsize=size))
-        elif sharding.stage == 3:
-            # Packed weights are stored in the compute dtype, as sharding needs one dtype.
-            cast.append(replace(tensor, shape=(ceil(tensor.elements / size), 1), itemsize=size))
-        else:
-            cast.append(tensor)
-    return cast
-
-
-def _loading(setting: Setting, sharding: Sharding, processes: int) -> int:
-    """The most while the model is loaded.
+def _loading(
+    setting: Setting, sharding: Sharding, parts: Sequence[Stored]
+) -> tuple[int, dict[str, int]]:
+    """The most while the model is loaded, on the device and in the host's memory.
 
     transformers quantises one tensor after the other (5.24, `core_model_loading.py`), on every
     process all of them: only a base that is not quantised is shared out while DeepSpeed ZeRO-3
     loads it (`modeling_utils.py`, `get_init_context`). DeepSpeed copies what is trained before it
-    lets go of the model's own tensors.
+    lets go of the model's own tensors. Under FSDP, a base that the device cannot hold is loaded
+    into the host's memory, see `BuiltinFactory.load_base`; one that it can hold fits in any case.
     """
     size = BYTES[setting.compute]
     largest = max((tensor.elements for tensor in setting.stored), default=0) * size
-    if sharding.stage == 3 and not setting.quantised:
-        kept = _as_kept(setting, sharding)
-        return largest + sum(sharding.part(tensor, processes) for tensor in kept)
+    if sharding.name == "zero3" and not setting.quantised:
+        return largest + nbytes(parts), {}
     whole = nbytes(setting.stored)
     if setting.quantised:
         whole += max(map(prod, setting.bones.linears.values()), default=0) * size
-    if sharding.stage in (1, 2):
+    if isinstance(sharding, FullyShard):
+        return largest + nbytes(parts), {LOADED: whole}
+    if sharding.divides in (1, 2):
         whole += sum(tensor.elements for tensor in trained(setting.stored)) * size
-    return whole
+    return whole, {}
 
 
 def _backward(
@@ -250,8 +235,9 @@ def _backward(
     stored = list(stored)
     learning = trained(stored)
     size = BYTES[setting.compute]
-    autocast = any(tensor.itemsize > size for tensor in learning)
-    stream = BYTES[setting.dtype] if sharding.stage == 0 else size
+    # FSDP gathers weights in the dtype of products.
+    autocast = sharding.name != "fsdp" and any(tensor.itemsize > size for tensor in learning)
+    stream = size if sharding.divides else BYTES[setting.dtype]
     found: Activations = activations(
         setting.bones,
         batch,
@@ -275,5 +261,7 @@ def _backward(
         "a weight unpacked": found.unpacked,
         "weights cast for products": later,
         "logits, in tiles": found.logits,
-        "weights gathered": sharding.gathered(stored, itemsize=size, hidden=setting.widths.hidden),
+        "weights gathered": sharding.gathered(
+            stored, compute=setting.compute, hidden=setting.widths.hidden
+        ),
     }

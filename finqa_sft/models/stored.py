@@ -50,6 +50,7 @@ class Stored:
         itemsize: Bytes of an element.
         held: Whether it is a parameter, and trained.
         multiplied: Whether inputs are multiplied with it, as with the weight of a linear layer.
+        unit: What FSDP gathers together with it, see `Skeleton.unit`.
     """
 
     part: Part
@@ -57,6 +58,7 @@ class Stored:
     itemsize: int
     held: Held
     multiplied: bool = False
+    unit: str = ""
 
     @property
     def elements(self) -> int:
@@ -86,10 +88,10 @@ def nf4(bones: Skeleton, *, double_quant: bool) -> Iterator[Stored]:
     block of 64 has a scale in float32; with double quantisation it has one byte, 256 of those have
     a scale in float32, and the mean that was taken off is a float32 beside them.
     """
-    for shape in (bones.linears | bones.others).values():
+    for name, shape in (bones.linears | bones.others).items():
         weights = prod(shape)
         blocks = ceil(weights / _BLOCK)
-        yield Stored(Part.PACKED, (ceil(weights / 2), 1), 1, "frozen", multiplied=True)
+        yield _packed(bones, name, (ceil(weights / 2), 1))
         yield _aside(_CODES, 4)
         if double_quant:
             yield _aside(blocks, 1)
@@ -105,8 +107,8 @@ def int8(bones: Skeleton) -> Iterator[Stored]:
 
     Layout: bitsandbytes 0.50, `nn/modules.py`, `Int8Params`.
     """
-    for wide, high in (bones.linears | bones.others).values():
-        yield Stored(Part.PACKED, (high, wide), 1, "frozen", multiplied=True)
+    for name, (wide, high) in (bones.linears | bones.others).items():
+        yield _packed(bones, name, (high, wide))
         yield _aside(high, 4)
 
 
@@ -115,7 +117,8 @@ def unquantised(bones: Skeleton, dtype: ComputeDtype) -> Iterator[Stored]:
     packed = {f"{name}.weight" for name in bones.linears | bones.others}
     for name, shape in bones.weights.items():
         if name not in packed:
-            yield Stored(Part.BASE, shape, bones.itemsize(name, dtype), "frozen")
+            size, unit = bones.itemsize(name, dtype), bones.unit(name)
+            yield Stored(Part.BASE, shape, size, "frozen", unit=unit)
 
 
 def weights(bones: Skeleton, dtype: ComputeDtype, *, held: Held) -> Iterator[Stored]:
@@ -134,6 +137,7 @@ def weights(bones: Skeleton, dtype: ComputeDtype, *, held: Held) -> Iterator[Sto
             bones.itemsize(name, dtype),
             held if name in bones.reached else "frozen",
             multiplied=name in products or len(shape) == _STACKED,
+            unit=bones.unit(name),
         )
 
 
@@ -154,14 +158,15 @@ def adapter(bones: Skeleton, lora: LoraOptions, *, quantised: bool) -> Iterator[
     for module in bones.saved_modules(lora, quantised=quantised):
         for name, shape in bones.weights.items():
             if name.startswith(module + "."):
-                yield Stored(Part.ADAPTER, shape, size, "trained")
+                yield Stored(Part.ADAPTER, shape, size, "trained", unit=bones.unit(name))
     # MiCA never trains the factor on the output's side.
     second: Held = "frozen" if lora.init == "mica" else "trained"
-    for wide, high in bones.targets(lora).values():
-        yield Stored(Part.ADAPTER, (lora.r, wide), size, "trained", multiplied=True)
-        yield Stored(Part.ADAPTER, (high, lora.r), size, second, multiplied=True)
+    for name, (wide, high) in bones.targets(lora).items():
+        unit = bones.unit(name)
+        yield Stored(Part.ADAPTER, (lora.r, wide), size, "trained", multiplied=True, unit=unit)
+        yield Stored(Part.ADAPTER, (high, lora.r), size, second, multiplied=True, unit=unit)
         if lora.dora:
-            yield Stored(Part.ADAPTER, (high,), size, "trained")
+            yield Stored(Part.ADAPTER, (high,), size, "trained", unit=unit)
 
 
 def buffers(bones: Skeleton, dtype: ComputeDtype) -> Iterator[Stored]:
@@ -173,6 +178,11 @@ def buffers(bones: Skeleton, dtype: ComputeDtype) -> Iterator[Stored]:
     """
     for shape, itemsize in bones.buffers:
         yield Stored(Part.BUFFERS, shape, itemsize or BYTES[dtype], "aside")
+
+
+def _packed(bones: Skeleton, name: str, shape: tuple[int, int]) -> Stored:
+    """The quantised weight of a linear layer, in bytes."""
+    return Stored(Part.PACKED, shape, 1, "frozen", multiplied=True, unit=bones.unit(name))
 
 
 def _aside(elements: int, itemsize: int) -> Stored:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -72,6 +72,8 @@ def changes(
 ) -> list[Change]:
     """What makes the need smaller: each change alone, then all of the recipe together.
 
+    The last are with the division that needs least: a smaller batch, and all of it together.
+
     Args:
         request: What does not fit.
         gpu: Where it does not.
@@ -82,34 +84,55 @@ def changes(
     Returns:
         Those that help, in the order in which they are worth trying.
     """
-    division = now, processes
+    before = fit_of(request, gpu, sharding=now, processes=processes).total(request.rows.size)
+    found: dict[str, Change] = {}
+    for words, other, division in _trials(request, gpu, (now, processes), others):
+        fit = _fit(other, gpu, division)
+        total = fit.total(other.rows.size) if fit else before
+        keys = " ".join(words)
+        if total < before:
+            found.setdefault(keys, Change(keys, total, total <= gpu.memory))
+    return list(found.values())
 
-    def fit(of: Request, how: Division) -> Fit:
-        return fit_of(of, gpu, sharding=how[0], processes=how[1])
 
-    before = fit(request, division)
-    tried: list[tuple[str, Request, Division]] = []
-    longest = before.longest(gpu.memory)
+def _trials(
+    request: Request, gpu: Gpu, now: Division, others: Mapping[str, Division]
+) -> Iterator[tuple[list[str], Request, Division]]:
+    """What is tried: what is to be set for it, what is then trained, and how it is divided."""
+    together, all_edited = _together(request)
+    yield *_sized(request, gpu, now), now
+    for keys, edit in EDITS.items():
+        if (edited := edit(request)) is not None:
+            yield [keys], edited, now
+    for keys, division in others.items():
+        yield [keys], request, division
+    words, smaller = _sized(all_edited, gpu, now)
+    yield together + words, smaller, now
+    fits = {keys: _fit(request, gpu, division) for keys, division in others.items()}
+    totals = {keys: fit.total(request.rows.size) for keys, fit in fits.items() if fit}
+    if totals:
+        least = min(totals, key=totals.__getitem__)
+        for keys_, edited in (([], request), (together, all_edited)):
+            words, smaller = _sized(edited, gpu, others[least])
+            yield [least, *keys_, *words], smaller, others[least]
+
+
+def _fit(request: Request, gpu: Gpu, division: Division) -> Fit | None:
+    """What a request needs; None where it cannot be on this GPU, or not be divided so."""
+    sharding, processes = division
+    try:
+        return fit_of(request, gpu, sharding=sharding, processes=processes)
+    except (HardwareError, ModelError):
+        return None
+
+
+def _sized(request: Request, gpu: Gpu, division: Division) -> tuple[list[str], Request]:
+    """With the largest batch that fits, and what sets it, where only a smaller one does."""
+    fit = _fit(request, gpu, division)
+    longest = fit.longest(gpu.memory) if fit else 0
     if 0 < longest < request.rows.size:
-        tried.append((_size_keys(request, longest), request.sized(longest), division))
-    tried += [(keys, other, division) for keys, edit in EDITS.items() if (other := edit(request))]
-    tried += [(keys, request, how) for keys, how in others.items()]
-    keys, together = _together(request)
-    if len(keys) > 1:
-        longest = fit(together, division).longest(gpu.memory)
-        if 0 < longest < together.rows.size:
-            keys.append(_size_keys(together, longest))
-            together = together.sized(longest)
-        tried.append((" ".join(keys), together, division))
-    found = []
-    for words, other, how in tried:
-        try:
-            total = fit(other, how).total(other.rows.size)
-        except (HardwareError, ModelError):
-            # Not on this GPU, or not divided so.
-            continue
-        found.append(Change(words, total, total <= gpu.memory))
-    return [one for one in found if one.total < before.total(request.rows.size)]
+        return [_size_keys(request, longest)], request.sized(longest)
+    return [], request
 
 
 def _size_keys(request: Request, size: int) -> str:

@@ -1,11 +1,12 @@
-"""The ways in which several processes can divide what training keeps: DDP, and shipped configs."""
+"""The ways in which processes can divide what training keeps: DDP, shipped configs, FSDP."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from finqa_sft.models.sharding import Sharding
+from finqa_sft.models.sharding import OFFLOADED, FullyShard, Sharding, zero_of
+from finqa_sft.planning.request import trainer_values
 from finqa_sft.recipe import Recipe
 from finqa_sft.recipe.deepspeed import read_config
 from finqa_sft.recipe.shipped import shipped_configs
@@ -15,7 +16,7 @@ def divisions(recipe: Recipe, *, gpus: int) -> dict[str, Sharding]:
     """The ways in which processes can divide what is kept, by name; the recipe's own first.
 
     Args:
-        recipe: The recipe, which may name a DeepSpeed configuration.
+        recipe: The recipe, which may name a DeepSpeed configuration, or ask for FSDP.
         gpus: Processes; one alone divides nothing unless the recipe says so.
 
     Raises:
@@ -23,17 +24,34 @@ def divisions(recipe: Recipe, *, gpus: int) -> dict[str, Sharding]:
     """
     found: dict[str, Sharding] = {}
     own = recipe.trainer.get("deepspeed")
+    accumulates = trainer_values(recipe)["gradient_accumulation_steps"] > 1
     if isinstance(own, Mapping):
-        found["recipe's deepspeed"] = Sharding.of(own)
+        found["recipe's deepspeed"] = zero_of(own)
     elif own:
         path = Path(own)
-        found[path.stem] = Sharding.of(read_config(path))
+        found[path.stem] = zero_of(read_config(path))
+    elif fsdp := recipe.trainer.get("fsdp"):
+        offloads = frozenset(OFFLOADED if _is_offloaded(recipe, str(fsdp)) else ())
+        found["fsdp"] = FullyShard(offloads, accumulates)
     found["one process" if gpus == 1 else "ddp"] = Sharding()
     if gpus > 1:
         shipped = {
-            name: Sharding.of(read_config(path))
-            for name, path in shipped_configs("deepspeed").items()
+            name: zero_of(read_config(path)) for name, path in shipped_configs("deepspeed").items()
         }
-        for name in sorted(shipped, key=lambda name: (shipped[name].stage, name)):
+        for name in sorted(shipped, key=lambda name: (shipped[name].divides, name)):
             found.setdefault(name, shipped[name])
+        found.setdefault("fsdp", FullyShard(accumulates=accumulates))
     return found
+
+
+def _is_offloaded(recipe: Recipe, fsdp: str) -> bool:
+    """Whether FSDP keeps what it divides in the host's memory, by either way to say so.
+
+    Source: transformers 5.24, `TrainingArguments._process_fsdp_args`.
+    """
+    config = recipe.trainer.get("fsdp_config") or {}
+    if isinstance(config, str):
+        config = read_config(Path(config))
+    return "offload" in fsdp.split() or bool(
+        config.get("cpu_offload", config.get("fsdp_cpu_offload"))
+    )

@@ -26,6 +26,9 @@ from finqa_sft.wording import one_line
 BEFORE_ALL = Gpu("a GPU with bfloat16", GIB, bfloat16=True)
 """What memory by part is worked out for where no GPU is named."""
 
+FSDP_KEYS = "--config_file recipes/accelerate/fsdp_qlora.yaml"
+"""What has `accelerate launch` ask for FSDP."""
+
 MORE = (2, 8)
 """GPUs that are tried in place of one."""
 
@@ -217,8 +220,9 @@ def _others(recipe: Recipe, *, now: Sharding, gpus: int) -> dict[str, tuple[Shar
         words = "" if gpus > 1 else f"--gpus {count} "
         for name, how in divisions(recipe, gpus=count).items():
             # With more GPUs, what divides most.
-            if how.stage > (now.stage if gpus > 1 else 2):
-                found[f"{words}trainer.deepspeed={name}"] = how, count
+            if how.divides >= (now.divides if gpus > 1 else 3) and how != now:
+                way = FSDP_KEYS if name == "fsdp" else f"trainer.deepspeed={name}"
+                found[words + way] = how, count
     return found
 
 
@@ -272,7 +276,7 @@ def _not_counted(recipe: Recipe, request: Request) -> list[str]:
         notes.append("that the driver can move the state of a paged optimizer to the host")
     notes += [
         f"the effect of trainer.{name}"
-        for name in ("activation_offloading", "torch_compile", "use_liger_kernel", "fsdp")
+        for name in ("activation_offloading", "torch_compile", "use_liger_kernel")
         if values.get(name)
     ]
     checkpointing = values.get("gradient_checkpointing_kwargs") or {}

@@ -135,12 +135,12 @@ class Request:
         Raises:
             ModelError: Says why, and what to set.
         """
-        if sharding.stage == 0:
+        if not sharding.divides:
             return
         wanted = self.factory.options.compute_dtype
         problem = unshareable(
             self.factory.options,
-            f"zero{sharding.stage}",
+            sharding.name,
             compute=None if wanted == "auto" else wanted,
         )
         if problem:

@@ -225,7 +225,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
             with folder.replaced(result) as partial:
                 trainer.save_model(str(partial))
             record.interrupted = interruption.received
-            record.memory = watch.record(predicted(recipe, factory, args, train_dataset))
+            record.memory = watch.record(predicted(recipe, factory, trainer, train_dataset))
         stopped = interruption.received is not None
         if recipe.evaluation.after and questions and not stopped:
             evaluate_result(

@@ -23,15 +23,6 @@ from measuring import resident
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-FSDP = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-    "FSDP_RESHARD_AFTER_FORWARD": "true",
-    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-}
-"""What `accelerate launch` makes of recipes/accelerate/fsdp_qlora.yaml."""
-
 STEPS = 2
 TOKENS = 64
 
@@ -60,8 +51,10 @@ def measured(config: str, factory_name: str, base: Path, out: Path) -> dict[str,
     """
     is_zero = config.startswith("zero")
     if config == "fsdp":
-        os.environ.update(FSDP)
         import fsdp_cpu
+        from processes import FSDP_LAUNCH
+
+        os.environ.update(FSDP_LAUNCH)
 
         fsdp_cpu.pretend()
     elif is_zero:
