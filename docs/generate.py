@@ -191,13 +191,13 @@ def many_gpus_page() -> str:
     for way in ways:
         cells = " | ".join(f"{plan['total'][way] / 2**30:.1f}" for plan in plans)
         lines.append(f"| `{way}` | {cells} |")
-    loading = " | ".join(f"{plan['loading']['zero3'] / 2**30:.1f}" for plan in plans)
-    lines.append(f"| `zero3`, while the base is loaded | {loading} |")
+    for way in ("zero3", "fsdp"):
+        loading = " | ".join(f"{plan['loading'][way] / 2**30:.1f}" for plan in plans)
+        lines.append(f"| `{way}`, while the base is loaded | {loading} |")
     text = (
         f"GiB a GPU of {result['gpus']}, with recipe `{result['recipe']}` at "
         f"{plans[0]['tokens_per_batch']:,} tokens a batch, an allowance included that is assumed "
-        "([record](../results/memory_predicted.json), `tests/benchmarks/memory_predicted.py`). "
-        "FSDP is not planned for.\n\n"
+        "([record](../results/memory_predicted.json), `tests/benchmarks/memory_predicted.py`).\n\n"
     )
     return _between(GPUS, MEMORY_BEGINS, text + "\n".join(lines) + "\n", MEMORY_ENDS)
 

@@ -217,11 +217,13 @@ def test_fsdp_keeps_a_part_of_each_tensor_and_no_copy(case: dict[str, Any], size
     setting_ = setting(case["how"], checkpointing=case["checkpointing"])
     rows = {t.shape[0] for t in setting_.stored if t.held != "aside"}
     for name in (STATE, "gradients"):
-        share = 2 if case["how"] == "full in bfloat16" else 1  # trained in float32
-        assert fsdp.kept[name] >= alone.kept[name] // processes
+        # What is trained is in float32, and adapters on a quantised base are not.
+        share = {"full in bfloat16": 2, "4 bits": 0.5, "8 bits": 0.5}.get(case["how"], 1)
+        steps = 4 * len(trained(setting_.stored)) if name == STATE else 0
+        whole = share * (alone.kept[name] - steps) / processes
+        assert fsdp.kept[name] - steps >= whole
         if all(count % processes == 0 for count in rows):
-            steps = 4 * len(trained(setting_.stored)) if name == STATE else 0
-            assert fsdp.kept[name] - steps == share * (alone.kept[name] - steps) // processes
+            assert fsdp.kept[name] - steps == whole
     assert COPIES not in fsdp.kept
     # Gradients stay whole until the last of several backward passes.
     whole = accumulating.kept[BUFFERS] - fsdp.kept[BUFFERS]

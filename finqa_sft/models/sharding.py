@@ -253,7 +253,8 @@ class FullyShard(Sharding):
         """The model's tensors, whole.
 
         accelerate casts what is trained to float32, unless the base is in 4 bits (1.15,
-        `fsdp2_prepare_model`). Packed 4-bit weights are stored in the compute dtype.
+        `fsdp2_prepare_model`); then it is what `AdapterFactory.settle` leaves. Packed 4-bit weights
+        are stored in the compute dtype.
 
         Args:
             stored: As they are loaded.
@@ -267,8 +268,9 @@ class FullyShard(Sharding):
         for tensor in stored:
             if tensor.part is Part.PACKED:
                 cast.append(_repacked(tensor, size))
-            elif tensor.held == "trained" and not quantised:
-                cast.append(replace(tensor, itemsize=FLOAT32))
+            elif tensor.held == "trained":
+                halved = quantised and compute == "bfloat16"
+                cast.append(replace(tensor, itemsize=size if halved else FLOAT32))
             else:
                 cast.append(tensor)
         return cast
