@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
+from transformers import training_args
 
 from finqa_sft.cli.main import main
 
@@ -28,9 +29,10 @@ def on_cpu(state: PartialState) -> None:
 
 
 def pretend() -> None:
-    """Tell accelerate so."""
+    """Tell accelerate so, and transformers that this device computes in bfloat16, as it does."""
     PartialState._prepare_backend = gloo
     PartialState.set_device = on_cpu
+    training_args.is_torch_bf16_gpu_available = lambda: True
 
 
 if __name__ == "__main__":

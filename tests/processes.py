@@ -25,6 +25,9 @@ ON_ITS_DEVICE = ("trainer.use_cpu=false", "trainer.bf16=false")
 """The device of DeepSpeed and FSDP is the CPU by other means; they compute in the dtype that the
 trainer says."""
 
+IN_BFLOAT16 = ("trainer.use_cpu=false", "model.compute_dtype=bfloat16")
+"""FSDP computes as it does on a GPU."""
+
 FSDP_LAUNCH = {
     "ACCELERATE_USE_FSDP": "true",
     "FSDP_VERSION": "2",

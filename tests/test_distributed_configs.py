@@ -19,6 +19,7 @@ from conftest import ROOT
 from processes import FSDP_LAUNCH
 
 from finqa_sft.errors import FinqaSftError, RecipeError
+from finqa_sft.models.devices import launches_fsdp
 from finqa_sft.models.options import LoraOptions, QLoRAOptions
 from finqa_sft.models.sharded import unshareable
 from finqa_sft.recipe.deepspeed import read_config, stage_of
@@ -106,13 +107,6 @@ def test_accelerate_takes_each_configuration(
 def test_what_accelerate_makes_of_fsdp(launched: Callable[..., dict[str, str]]) -> None:
     found = launched("--config_file", str(YAML["fsdp_qlora"]))
     assert {name: found[name] for name in FSDP_LAUNCH} == FSDP_LAUNCH
-    sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
-    try:
-        from sharding_leg import FSDP
-    finally:
-        sys.path.pop(0)
-    # What is measured is what is shipped.
-    assert FSDP.items() <= found.items()
 
 
 def test_two_machines_are_sixteen_processes(launched: Callable[..., dict[str, str]]) -> None:
@@ -219,6 +213,16 @@ CONTRADICTIONS = {
     "trainer.fsdp=true model.storage_dtype=uint8": "model.storage_dtype  uint8 leaves the whole "
     "4-bit base in each process under FSDP, which shards floating-point types only; leave it out: "
     "auto stores it as the compute dtype there",
+    "trainer.fsdp=true trainer.fsdp_config={version: 1}": "trainer.fsdp_config  has version 1 of "
+    "FSDP, which fails when a checkpoint is saved; set fsdp_version to 2",
+    "trainer.fsdp=true trainer.fsdp_config={fsdp_state_dict_type: SHARDED_STATE_DICT}": "trainer."
+    "fsdp_config  has state_dict_type SHARDED_STATE_DICT, with which no adapter and no model is "
+    "saved; set fsdp_state_dict_type to FULL_STATE_DICT",
+    "trainer.fsdp=true trainer.fsdp_config=list.json": "trainer.fsdp_config  list.json is no FSDP "
+    "configuration, which is a JSON object",
+    "trainer.fsdp=true trainer.optim=paged_adamw_8bit": "trainer.optim  paged_adamw_8bit does not "
+    "work under FSDP: bitsandbytes' optimizers cannot step tensors that processes share; set it to "
+    "adamw_torch_fused",
     "trainer.deepspeed=zero1 model.compute_dtype=bfloat16 model.storage_dtype=float32": "model."
     "storage_dtype  float32 does not work under DeepSpeed, which casts weights to bfloat16, the "
     "compute dtype, and packed 4-bit weights are no numbers; leave it out",
@@ -299,6 +303,41 @@ def test_a_launcher_that_did_as_it_was_asked_is_taken(monkeypatch: pytest.Monkey
     # One launcher on each of two machines.
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     require_launch({})
+
+
+def test_what_fsdp_would_end_a_run_with_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = "the configuration of `accelerate launch` has "
+    assert refusal({}, ACCELERATE_USE_FSDP="true") == (
+        f"{where}version 1 of FSDP, which fails when a checkpoint is saved; set fsdp_version to 2 "
+        "in it"
+    )
+    second = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    # What accelerate takes where nothing is said.
+    for more in ({}, {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}):
+        assert refusal({}, **second, **more) == (
+            f"{where}state_dict_type SHARDED_STATE_DICT, with which no adapter and no model is "
+            "saved; set fsdp_state_dict_type to FULL_STATE_DICT in it"
+        )
+    assert refusal({"optim": "adamw_8bit"}, **FSDP_LAUNCH) == (
+        "trainer.optim adamw_8bit does not work under FSDP: bitsandbytes' optimizers cannot step "
+        "tensors that processes share; set it to adamw_torch_fused"
+    )
+    for name, value in FSDP_LAUNCH.items():
+        monkeypatch.setenv(name, value)
+    require_launch({"optim": "adamw_torch"})
+    monkeypatch.setenv("FSDP_STATE_DICT_TYPE", "1")
+    require_launch({})
+
+
+def test_fsdp_of_a_recipe_is_known_before_the_base_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "")
+    require_launch({"fsdp": True})
+    assert not launches_fsdp()
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    require_launch({"fsdp": True})
+    assert launches_fsdp()
 
 
 def test_deepspeed_without_a_launcher_or_without_deepspeed_is_refused(
@@ -386,7 +425,7 @@ def test_accelerate_that_starts_one_process_for_two_is_refused_before_anything_i
         ),
         (
             [],
-            {"ACCELERATE_USE_FSDP": "true"},
+            FSDP_LAUNCH,
             "FSDP is asked for and not active: accelerate has no FSDP on the CPU without a "
             "launcher that starts a process on each GPU (MULTI_CPU); start with `accelerate launch "
             "--config_file recipes/accelerate/fsdp_qlora.yaml`, or leave FSDP out\n",

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from bad_input import Shell, shell
 from conftest import ROOT
 from evaluated import wild, write_recipe
-from processes import FSDP, FSDP_LAUNCH, ON_ITS_DEVICE, SECONDS, together
+from processes import FSDP, FSDP_LAUNCH, IN_BFLOAT16, ON_ITS_DEVICE, SECONDS, together
 from runs import losses, manifest
 from safetensors.torch import load_file
 from test_shared_context_run import RECIPE
@@ -59,6 +60,30 @@ def test_fsdp_shares_the_base_out_and_has_the_losses_of_one_process(
     assert one.keys() <= two.keys()
     for name, weight in one.items():
         assert (two[name] - weight).abs().max() < 1e-4, name
+
+
+@pytest.mark.parametrize("adapter", ["model.lora.dora=false", "model.lora.dora=true"])
+def test_fsdp_trains_adapters_in_float32_and_resumes_as_if_it_had_not_stopped(
+    shell: Shell, wild: Path, adapter: str
+) -> None:
+    folder = shell.folder
+    write_recipe(folder, wild, RECIPE)
+    words = ["train", "small.yaml", adapter, "trainer.lr_scheduler_type=constant", *IN_BFLOAT16]
+    words += ["trainer.save_steps=2", "trainer.save_total_limit=2"]
+
+    def train(*more: str) -> str:
+        return together(*words, *more, folder=folder, program=FSDP, **FSDP_LAUNCH)
+
+    said = train("trainer.max_steps=4", "output.dir=whole")
+    assert "FSDP; 2 processes" in said
+    assert "mixed precision bf16" in said
+    saved = load_file(folder / "whole" / "adapter" / "adapter_model.safetensors")
+    assert {weight.dtype for weight in saved.values()} == {torch.float32}
+    train("trainer.max_steps=2", "output.dir=part")
+    train("trainer.max_steps=4", "output.dir=part", "trainer.resume_from_checkpoint=true")
+    assert losses(folder / "part") == losses(folder / "whole")
+    again = load_file(folder / "part" / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(weight, again[name]) for name, weight in saved.items())
 
 
 CLUSTER = {

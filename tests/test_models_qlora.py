@@ -114,19 +114,23 @@ def test_adapters_are_float32_beside_a_base_that_computes_in_bfloat16(tmp_path: 
     assert trainer.model.get_input_embeddings().weight.dtype == torch.bfloat16
 
 
-def test_sharded_adapters_keep_the_dtype_of_what_they_are_sharded_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("sharded_by", "dtype"), [("fsdp", torch.float32), ("zero3", torch.bfloat16)]
+)
+def test_only_zero3_is_left_to_cast_adapters_by_itself(
+    sharded_by: str, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     factory = QLoRAFactory(QLoRAOptions(compute_dtype="bfloat16"))
     args = arguments(tmp_path, factory)
     model = factory.load_model(args)
     rows = Dataset.from_list([{"input_ids": [1, 2], "labels": [1, 2]}])
     trainer = SFTTrainer(model, args, train_dataset=rows)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(sharded_by == "fsdp"))
+    monkeypatch.setattr("finqa_sft.models.adapters.is_zero3", lambda: sharded_by == "zero3")
 
     factory.settle(trainer)
 
-    assert {weight.dtype for weight in trained(model).values()} == {torch.bfloat16}
+    assert {weight.dtype for weight in trained(model).values()} == {dtype}
 
 
 def test_a_saved_adapter_loads_in_plain_peft(tmp_path: Path) -> None:

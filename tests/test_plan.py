@@ -195,6 +195,14 @@ def test_a_base_that_no_gpu_holds_is_divided_by_fsdp(shell: Shell) -> None:
     helping = {one["keys"]: one for one in found["changes"] if one["fits"]}
     assert helping
     assert all(name.startswith(keys) for name in helping)
+    # Which trains with torch's optimizers alone.
+    assert not any("8bit" in name for name in helping)
+    eight = planned(shell, *words, "--gpus", "4", "trainer.optim=adamw_8bit")
+    assert "does not work under FSDP" in eight["memory"]["fsdp"]["why_not"]
+    own = "trainer.fsdp=true trainer.fsdp_config={cpu_offload: true}"
+    offloaded = planned(shell, *words, "--gpus", "4", *own.split(" ", 1))
+    assert next(iter(offloaded["memory"])) == "fsdp"
+    assert offloaded["memory"]["fsdp"]["steady"] < fsdp["steady"]
 
 
 def test_the_size_of_a_batch_that_fits_is_named(shell: Shell, big: str) -> None:

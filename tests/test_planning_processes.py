@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import DEEPSPEED, FSDP, FSDP_LAUNCH, ON_ITS_DEVICE, together, zero
+from processes import DEEPSPEED, FSDP, FSDP_LAUNCH, IN_BFLOAT16, ON_ITS_DEVICE, together, zero
 from runs import RECIPE, manifest, write_recipe
 
 from finqa_sft.models.measured import PARTS
@@ -22,6 +22,7 @@ WAYS = [
     "ddp",
     *(pytest.param(f"zero{n}", marks=[pytest.mark.deepspeed, needs_deepspeed]) for n in (1, 2, 3)),
     "fsdp",
+    "fsdp in bfloat16",
 ]
 
 
@@ -30,8 +31,9 @@ def held(folder: Path, way: str, factory: str) -> dict[str, Any]:
     write_recipe(folder, RECIPE)
     words = ["train", "small.yaml", f"model.factory={factory}", "output.dir=run"]
     words += ["trainer.max_steps=3", "trainer.eval_strategy=no"]
-    if way == "fsdp":
-        together(*words, *ON_ITS_DEVICE, folder=folder, program=FSDP, **FSDP_LAUNCH)
+    if way.startswith("fsdp"):
+        words += IN_BFLOAT16 if way.endswith("bfloat16") else ON_ITS_DEVICE
+        together(*words, folder=folder, program=FSDP, **FSDP_LAUNCH)
     elif way == "ddp":
         together(*words, folder=folder)
     else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from finqa_sft.errors import ModelError
 from finqa_sft.models.activations import Trained
-from finqa_sft.models.devices import is_zero3, shards_weights
+from finqa_sft.models.devices import is_zero3
 from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.first_weights import initialise_from_rows, make_orthogonal
 from finqa_sft.models.memory import MemoryEstimate, short_names
@@ -294,16 +294,16 @@ class AdapterFactory(BuiltinFactory):
 
         `SFTTrainer` casts adapters on a quantised base to bfloat16, and PEFT keeps modules that are
         trained whole in the base's dtype: small updates are lost, float16's loss scaling refuses
-        such gradients, CPUs are slow in it, and as PEFT loads a checkpoint in float32, a resumed
-        run would go on otherwise. Where weights are sharded, all must be of one dtype.
+        such gradients, CPUs are slow in it, FSDP refuses DoRA's magnitudes in float32 beside it,
+        and as PEFT loads a checkpoint in float32, a resumed run would go on otherwise. Under ZeRO-3
+        DeepSpeed casts by itself, and keeps a float32 copy.
 
         Raises:
             ModelError: The adapter is to begin at the rows' principal components, and they do not
                 settle.
         """
         model: Any = trainer.model
-        args: Any = trainer.args
-        if self.compute_dtype != "bfloat16" or not shards_weights(args):
+        if self.compute_dtype != "bfloat16" or not is_zero3():
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.data = parameter.data.float()

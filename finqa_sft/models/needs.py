@@ -154,9 +154,7 @@ def need(setting: Setting, batch: Batch, *, sharding: Sharding = ALONE, processe
         sharding: How processes divide what is kept.
         processes: How many there are.
     """
-    stored = sharding.trained_as(
-        setting.stored, compute=setting.compute, quantised=setting.quantised
-    )
+    stored = sharding.trained_as(setting.stored, setting.compute)
     hidden = setting.widths.hidden
     model_is_here = "param" not in sharding.offloads
     parts = [sharding.part(tensor, processes) for tensor in stored]

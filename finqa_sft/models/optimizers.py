@@ -32,6 +32,9 @@ _BY_TABLE = {
 }
 """Averages, tables and bits of the optimizers of bitsandbytes 0.50 (`optim/optimizer.py`)."""
 
+BITSANDBYTES = frozenset(_BY_TABLE)
+"""The optimizers that are bitsandbytes' own."""
+
 _SMALL = 4096
 """Weights below this number have averages in float32 in any case (`min_8bit_size`)."""
 

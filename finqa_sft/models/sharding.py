@@ -45,15 +45,12 @@ class Sharding:
         """How much: 0 nothing, 1 the optimizer's state, 2 gradients too, 3 weights too."""
         return 0
 
-    def trained_as(
-        self, stored: Sequence[Stored], *, compute: ComputeDtype, quantised: bool
-    ) -> Sequence[Stored]:
+    def trained_as(self, stored: Sequence[Stored], compute: ComputeDtype) -> Sequence[Stored]:
         """The model's tensors, whole, in the dtypes that they are trained in.
 
         Args:
             stored: As they are loaded.
             compute: The dtype of products.
-            quantised: Whether the base is quantised.
         """
         return stored
 
@@ -135,9 +132,7 @@ class Zero(Sharding):
         """The stage."""
         return self.stage
 
-    def trained_as(
-        self, stored: Sequence[Stored], *, compute: ComputeDtype, quantised: bool
-    ) -> Sequence[Stored]:
+    def trained_as(self, stored: Sequence[Stored], compute: ComputeDtype) -> Sequence[Stored]:
         """The model's tensors, whole; DeepSpeed casts all parameters to the compute dtype.
 
         Source: 0.19, `engine.py`, `_cast_module_mixed_precision`.
@@ -145,7 +140,6 @@ class Zero(Sharding):
         Args:
             stored: As they are loaded.
             compute: The dtype of products.
-            quantised: Whether the base is quantised.
         """
         size = BYTES[compute]
         if size == FLOAT32:
@@ -247,19 +241,16 @@ class FullyShard(Sharding):
         """All there is."""
         return 3
 
-    def trained_as(
-        self, stored: Sequence[Stored], *, compute: ComputeDtype, quantised: bool
-    ) -> Sequence[Stored]:
+    def trained_as(self, stored: Sequence[Stored], compute: ComputeDtype) -> Sequence[Stored]:
         """The model's tensors, whole.
 
-        accelerate casts what is trained to float32, unless the base is in 4 bits (1.15,
-        `fsdp2_prepare_model`); then it is what `AdapterFactory.settle` leaves. Packed 4-bit weights
-        are stored in the compute dtype.
+        What is trained is in float32: accelerate casts it, unless the base is in 4 bits (1.15,
+        `fsdp2_prepare_model`), and there `AdapterFactory.settle` does. Packed 4-bit weights are
+        stored in the compute dtype.
 
         Args:
             stored: As they are loaded.
             compute: The dtype of products.
-            quantised: Whether the base is quantised.
         """
         size = BYTES[compute]
         if size == FLOAT32:
@@ -269,8 +260,7 @@ class FullyShard(Sharding):
             if tensor.part is Part.PACKED:
                 cast.append(_repacked(tensor, size))
             elif tensor.held == "trained":
-                halved = quantised and compute == "bfloat16"
-                cast.append(replace(tensor, itemsize=size if halved else FLOAT32))
+                cast.append(replace(tensor, itemsize=FLOAT32))
             else:
                 cast.append(tensor)
         return cast

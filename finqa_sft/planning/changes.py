@@ -99,22 +99,22 @@ def _trials(
     request: Request, gpu: Gpu, now: Division, others: Mapping[str, Division]
 ) -> Iterator[tuple[list[str], Request, Division]]:
     """What is tried: what is to be set for it, what is then trained, and how it is divided."""
-    together, all_edited = _together(request)
     yield *_sized(request, gpu, now), now
     for keys, edit in EDITS.items():
         if (edited := edit(request)) is not None:
             yield [keys], edited, now
     for keys, division in others.items():
         yield [keys], request, division
-    words, smaller = _sized(all_edited, gpu, now)
-    yield together + words, smaller, now
+    yield *_together(request, gpu, now), now
     fits = {keys: _fit(request, gpu, division) for keys, division in others.items()}
     totals = {keys: fit.total(request.rows.size) for keys, fit in fits.items() if fit}
     if totals:
         least = min(totals, key=totals.__getitem__)
-        for keys_, edited in (([], request), (together, all_edited)):
-            words, smaller = _sized(edited, gpu, others[least])
-            yield [least, *keys_, *words], smaller, others[least]
+        for words, other in (
+            _sized(request, gpu, others[least]),
+            _together(request, gpu, others[least]),
+        ):
+            yield [least, *words], other, others[least]
 
 
 def _fit(request: Request, gpu: Gpu, division: Division) -> Fit | None:
@@ -143,14 +143,16 @@ def _size_keys(request: Request, size: int) -> str:
     return keys
 
 
-def _together(request: Request) -> tuple[list[str], Request]:
-    """All changes of the recipe, one after the other."""
+def _together(request: Request, gpu: Gpu, division: Division) -> tuple[list[str], Request]:
+    """All changes of the recipe that go with a division, and the largest batch that fits then."""
     keys = []
     for words, edit in EDITS.items():
-        if (other := edit(request)) is not None:
+        edited = edit(request)
+        if edited is not None and _fit(edited, gpu, division):
             keys.append(words)
-            request = other
-    return keys, request
+            request = edited
+    words_, request = _sized(request, gpu, division)
+    return keys + words_, request
 
 
 def _checkpointing(request: Request) -> Request | None:

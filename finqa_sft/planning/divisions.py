@@ -9,6 +9,7 @@ from finqa_sft.models.sharding import OFFLOADED, FullyShard, Sharding, zero_of
 from finqa_sft.planning.request import trainer_values
 from finqa_sft.recipe import Recipe
 from finqa_sft.recipe.deepspeed import read_config
+from finqa_sft.recipe.fsdp import Fsdp
 from finqa_sft.recipe.shipped import shipped_configs
 
 
@@ -30,9 +31,8 @@ def divisions(recipe: Recipe, *, gpus: int) -> dict[str, Sharding]:
     elif own:
         path = Path(own)
         found[path.stem] = zero_of(read_config(path))
-    elif fsdp := recipe.trainer.get("fsdp"):
-        offloads = frozenset(OFFLOADED if _is_offloaded(recipe, str(fsdp)) else ())
-        found["fsdp"] = FullyShard(offloads, accumulates)
+    elif fsdp := Fsdp.of_recipe(recipe.trainer):
+        found["fsdp"] = FullyShard(frozenset(OFFLOADED if fsdp.offloads else ()), accumulates)
     found["one process" if gpus == 1 else "ddp"] = Sharding()
     if gpus > 1:
         shipped = {
@@ -42,16 +42,3 @@ def divisions(recipe: Recipe, *, gpus: int) -> dict[str, Sharding]:
             found.setdefault(name, shipped[name])
         found.setdefault("fsdp", FullyShard(accumulates=accumulates))
     return found
-
-
-def _is_offloaded(recipe: Recipe, fsdp: str) -> bool:
-    """Whether FSDP keeps what it divides in the host's memory, by either way to say so.
-
-    Source: transformers 5.24, `TrainingArguments._process_fsdp_args`.
-    """
-    config = recipe.trainer.get("fsdp_config") or {}
-    if isinstance(config, str):
-        config = read_config(Path(config))
-    return "offload" in fsdp.split() or bool(
-        config.get("cpu_offload", config.get("fsdp_cpu_offload"))
-    )

@@ -16,6 +16,7 @@ from finqa_sft.models.sharding import Sharding
 from finqa_sft.planning.gpus import GIB
 from finqa_sft.preparation.rows import ASSUMED, Rows, Shares, rows_of
 from finqa_sft.recipe import Recipe
+from finqa_sft.recipe.fsdp import optimizer_problem
 from finqa_sft.recipe.trainer_fields import Default
 
 
@@ -145,6 +146,8 @@ class Request:
         )
         if problem:
             raise ModelError(" ".join(problem))
+        if sharding.name == "fsdp" and (fault := optimizer_problem(self.trainer.optim)):
+            raise ModelError(f"trainer.optim {fault}")
 
     def sized(self, size: int) -> Request:
         """The same with another size of a batch."""

@@ -1,4 +1,4 @@
-"""DeepSpeed configurations that a recipe names: where they are, and what contradicts the recipe."""
+"""DeepSpeed configurations that a recipe names: where they are, and where they differ from it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel
-
 from finqa_sft.errors import RecipeError
-from finqa_sft.models.options import BaseOptions, ComputeDtype
-from finqa_sft.models.sharded import unshareable
 from finqa_sft.recipe.problems import spelled
 from finqa_sft.recipe.shipped import shipped_configs
 from finqa_sft.recipe.trainer_fields import Default, trainer_fields
@@ -61,8 +57,12 @@ def trainer_file(field: str, text: str, *, folder: Path) -> tuple[str, str | Non
     return text, f"no file and no shipped configuration is named {text!r}; {hint}"
 
 
-def read_config(path: Path) -> Mapping[str, Any]:
-    """A DeepSpeed configuration.
+def read_config(path: Path, *, of: str = "DeepSpeed") -> Mapping[str, Any]:
+    """A configuration of DeepSpeed, or of FSDP.
+
+    Args:
+        path: Where it is.
+        of: What it configures, for messages.
 
     Raises:
         RecipeError: It cannot be read, or is not a JSON object.
@@ -70,9 +70,9 @@ def read_config(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RecipeError(f"{path} cannot be read as a DeepSpeed configuration: {error}") from error
+        raise RecipeError(f"{path} cannot be read as a {of} configuration: {error}") from error
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} is no DeepSpeed configuration, which is a JSON object")
+        raise RecipeError(f"{path} is no {of} configuration, which is a JSON object")
     return content
 
 
@@ -92,46 +92,18 @@ def summary_of(path: Path) -> str:
     return f"ZeRO-{stage}{where}: trainer.deepspeed: {path.stem}"
 
 
-def sharing_problems(
-    trainer: Mapping[str, Any], model: BaseModel, *, held: Mapping[str, Any]
-) -> Iterator[tuple[str, str]]:
-    """What contradicts what, in a recipe whose run is to be shared out.
-
-    Args:
-        trainer: The recipe's `trainer` section, its files found.
-        model: The options of the model factory.
-        held: Trainer fields that the collator sets.
-
-    Yields:
-        Keys, and what is wrong with them.
-    """
-    deepspeed, fsdp = trainer.get("deepspeed"), trainer.get("fsdp")
-    if deepspeed and fsdp:
-        yield (
-            "trainer.fsdp",
-            "shares the model out, as trainer.deepspeed does; leave one of them out",
-        )
-        return
-    sharing = "fsdp" if fsdp else "none"
-    if deepspeed:
-        try:
-            config = deepspeed if isinstance(deepspeed, dict) else read_config(Path(deepspeed))
-        except RecipeError as error:
-            yield "trainer.deepspeed", str(error)
-            return
-        sharing = f"zero{stage_of(config)}"
-        yield from _disagreements(config, {**trainer, **held})
-    if isinstance(model, BaseOptions):
-        chosen = model.compute_dtype
-        compute: ComputeDtype | None = None if chosen == "auto" else chosen
-        if problem := unshareable(model, sharing, compute=compute):
-            yield problem
-
-
-def _disagreements(
+def disagreements(
     config: Mapping[str, Any], trainer: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Values of a DeepSpeed configuration that are others than the trainer's."""
+    """Values of a DeepSpeed configuration that are others than the trainer's.
+
+    Args:
+        config: The configuration.
+        trainer: The recipe's `trainer` section, and what the collator sets of it.
+
+    Yields:
+        The key, and what is wrong with it.
+    """
     fields = trainer_fields()
     for name, field in AGREES.items():
         value = _at(config, name)

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from finqa_sft.errors import PluginError
 from finqa_sft.plugins.records import CollatorRecord, ReaderRecord
-from finqa_sft.recipe.deepspeed import sharing_problems, trainer_file
+from finqa_sft.recipe.deepspeed import trainer_file
 from finqa_sft.recipe.problems import Key, Problem, dotted, faults, recipe_error, spelled
 from finqa_sft.recipe.raw import RawRecipe, read_recipe
 from finqa_sft.recipe.resolved import Chosen, Output, Recipe, Source, Value
@@ -35,6 +35,7 @@ from finqa_sft.recipe.schema import (
     unknown_key,
 )
 from finqa_sft.recipe.scored import best_problem, metric_names
+from finqa_sft.recipe.sharing import sharing_problems
 from finqa_sft.recipe.trainer_fields import REFUSED, check_trainer_field, trainer_fields
 from finqa_sft.recipe.trainer_values import check_trainer_value
 from finqa_sft.recipe.tree import at, leaves, matching

@@ -15,6 +15,7 @@ from finqa_sft.errors import HardwareError, RecipeError
 from finqa_sft.models.devices import is_fsdp, launches_fsdp
 from finqa_sft.ranks import is_launched, world_size
 from finqa_sft.recipe.deepspeed import read_config
+from finqa_sft.recipe.fsdp import Fsdp, optimizer_problem
 
 if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
@@ -36,11 +37,18 @@ def require_launch(trainer: Mapping[str, Any]) -> None:
         trainer: The recipe's `trainer` section.
 
     Raises:
-        RecipeError: DeepSpeed is asked for twice, beside FSDP, without a launcher, or not there.
+        RecipeError: DeepSpeed is asked for twice, beside FSDP, without a launcher, or not there;
+            FSDP is asked for in a way that trains nothing or saves nothing.
         HardwareError: Several processes were asked for, and they would not train together.
     """
     _require_one_run()
     own = trainer.get("deepspeed")
+    if own and launches_fsdp():
+        raise RecipeError(
+            "trainer.deepspeed is set, and the configuration of `accelerate launch` asks for FSDP; "
+            "leave one of them out"
+        )
+    _require_fsdp(trainer)
     launcher = os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
     if not own and not launcher:
         return
@@ -51,11 +59,6 @@ def require_launch(trainer: Mapping[str, Any]) -> None:
         )
     if importlib.util.find_spec("deepspeed") is None:
         raise RecipeError(f"DeepSpeed is asked for and not installed: {INSTALL}")
-    if own and launches_fsdp():
-        raise RecipeError(
-            "trainer.deepspeed is set, and the configuration of `accelerate launch` asks for FSDP; "
-            "leave one of them out"
-        )
     if launcher:
         _require_one_config(own)
 
@@ -86,6 +89,22 @@ def _require_one_run() -> None:
             "with `torchrun --nproc_per_node N -m finqa_sft RECIPE`, or for one process with "
             "`--num_processes 1`"
         )
+
+
+def _require_fsdp(trainer: Mapping[str, Any]) -> None:
+    """Refuse what FSDP would end a run with, where the launcher asks for it."""
+    if trainer.get("fsdp"):
+        if is_launched():
+            # As a launcher says it, so that the base may be larger than the device.
+            os.environ["ACCELERATE_USE_FSDP"] = "true"
+        return
+    fsdp = Fsdp.of_launcher()
+    if fsdp is None:
+        return
+    for problem in fsdp.problems():
+        raise RecipeError(f"the configuration of `accelerate launch` {problem} in it")
+    if fault := optimizer_problem(str(trainer.get("optim"))):
+        raise RecipeError(f"trainer.optim {fault}")
 
 
 def _require_one_config(own: object) -> None:

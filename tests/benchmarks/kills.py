@@ -32,8 +32,8 @@ from machine import commit, processor
 
 from finqa_sft.training.checkpoints import MANIFEST, checkpoints
 
-LAUNCHER = Path(__file__).resolve().parents[1] / "deepspeed_cpu.py"
-"""Starts DeepSpeed on CPUs."""
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from processes import DEEPSPEED, FSDP, FSDP_LAUNCH, ON_ITS_DEVICE, PLAIN, zero  # noqa: E402
 
 RECIPE = """\
 data: {{sources: [{{reader: filings, pages: 16, length: short, questions_per_page: 4}}]}}
@@ -57,6 +57,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "lora, DDP": {"processes": 2, "factory": "lora"},
     "lora, ZeRO-2": {"processes": 2, "factory": "lora", "stage": 2},
     "qlora, ZeRO-3": {"processes": 2, "stage": 3},
+    "qlora, FSDP": {"processes": 2, "fsdp": True},
 }
 """What is killed."""
 
@@ -197,15 +198,14 @@ def write(kind: dict[str, Any], folder: Path) -> None:
 
 def start(kind: dict[str, Any], folder: Path, *, resume: bool = False) -> subprocess.Popen[str]:
     """Start or resume a run, in a process group of its own."""
-    words = ["train", "small.yaml"]
-    program = ["-m", "finqa_sft"]
+    words, program = ["train", "small.yaml"], PLAIN
+    more: dict[str, str] = {}
     if stage := kind.get("stage"):
-        sizes = ("train_batch_size", "train_micro_batch_size_per_gpu")
-        auto = dict.fromkeys((*sizes, "gradient_accumulation_steps"), "auto")
-        zero = {"zero_optimization": {"stage": stage}, **auto}
-        (folder / "zero.json").write_text(json.dumps(zero), encoding="utf-8")
-        words += ["trainer.deepspeed=zero.json", "trainer.use_cpu=false", "trainer.bf16=false"]
-        program = [str(LAUNCHER)]
+        words += [*ON_ITS_DEVICE, zero(folder, stage)]
+        program = DEEPSPEED
+    elif kind.get("fsdp"):
+        words += ON_ITS_DEVICE
+        program, more = FSDP, FSDP_LAUNCH
     words += ["trainer.resume_from_checkpoint=true"] if resume else []
     launcher: list[str] = []
     if kind["processes"] > 1:
@@ -223,6 +223,7 @@ def start(kind: dict[str, Any], folder: Path, *, resume: bool = False) -> subpro
             "CUDA_VISIBLE_DEVICES": "",
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
+            **more,
         },
     )
 
