@@ -33,7 +33,7 @@ from machine import commit, processor
 from finqa_sft.training.checkpoints import MANIFEST, checkpoints
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from processes import DEEPSPEED, FSDP, FSDP_LAUNCH, ON_ITS_DEVICE, PLAIN, zero  # noqa: E402
+from processes import DEEPSPEED, FSDP, FSDP_LAUNCH, ON_ITS_DEVICE, PLAIN, zero
 
 RECIPE = """\
 data: {{sources: [{{reader: filings, pages: 16, length: short, questions_per_page: 4}}]}}
