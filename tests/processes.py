@@ -5,28 +5,18 @@ Processes on CPUs talk through gloo. DeepSpeed is started there by a launcher of
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 SECONDS = 600
-
-DEEPSPEED = (str(Path(__file__).with_name("deepspeed_cpu.py")),)
-FSDP = (str(Path(__file__).with_name("fsdp_cpu.py")),)
-PLAIN = ("-m", "finqa_sft")
-
-ON_ITS_DEVICE = ("trainer.use_cpu=false", "trainer.bf16=false")
-"""The device of DeepSpeed and FSDP is the CPU by other means; they compute in the dtype that the
-trainer says."""
-
-IN_BFLOAT16 = ("trainer.use_cpu=false", "model.compute_dtype=bfloat16")
-"""FSDP computes as it does on a GPU."""
 
 FSDP_LAUNCH = {
     "ACCELERATE_USE_FSDP": "true",
@@ -39,30 +29,80 @@ FSDP_LAUNCH = {
 }
 """What `accelerate launch` makes of recipes/accelerate/fsdp_qlora.yaml, as another test holds."""
 
+HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
 
-def zero(folder: Path, stage: int, **more: Any) -> str:
-    """A configuration of DeepSpeed in a folder; the override that names it."""
-    auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
-    content = {"zero_optimization": {"stage": stage, **more}, **dict.fromkeys(auto, "auto")}
-    (folder / f"zero{stage}.json").write_text(json.dumps(content), encoding="utf-8")
-    return f"trainer.deepspeed=zero{stage}.json"
+needs_deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason="needs the deepspeed extra")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How processes on CPUs share a run out.
+
+    Attributes:
+        words: Overrides of the recipe.
+        program: What the launcher starts.
+        environment: What it tells the processes.
+    """
+
+    words: tuple[str, ...] = ()
+    program: tuple[str, ...] = ("-m", "finqa_sft")
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, folder: Path) -> Way:
+        """A way by its name.
+
+        The device of DeepSpeed and FSDP is the CPU by other means; they compute in the dtype that
+        the trainer says.
+
+        Args:
+            name: `ddp`, `zero1` to `zero3`, `fsdp`, or `fsdp in bfloat16`, as on a GPU.
+            folder: Where a configuration of DeepSpeed goes.
+        """
+        here = Path(__file__)
+        device = ("trainer.use_cpu=false", "trainer.bf16=false")
+        match name.partition(" ")[0]:
+            case "ddp":
+                return cls()
+            case "fsdp":
+                if name.endswith("bfloat16"):
+                    device = ("trainer.use_cpu=false", "model.compute_dtype=bfloat16")
+                return cls(device, (str(here.with_name("fsdp_cpu.py")),), FSDP_LAUNCH)
+        sizes = ("train_batch_size", "train_micro_batch_size_per_gpu")
+        auto = dict.fromkeys((*sizes, "gradient_accumulation_steps"), "auto")
+        config = {"zero_optimization": {"stage": int(name[-1])}, **auto}
+        (folder / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
+        words = (*device, f"trainer.deepspeed={name}.json")
+        return cls(words, (str(here.with_name("deepspeed_cpu.py")),))
+
+
+def marks(way: str) -> list[pytest.MarkDecorator]:
+    """The marks of a test that shares a run out in this way."""
+    return [pytest.mark.deepspeed, needs_deepspeed] if way.startswith("zero") else []
 
 
 def started(
-    *words: str, folder: Path, program: Sequence[str] = PLAIN, processes: int = 2, **more: str
+    *words: str, folder: Path, way: str = "ddp", processes: int = 2, **more: str
 ) -> subprocess.Popen[str]:
     """Processes that run a command together, in a process group of their own."""
+    how = Way.of(way, folder)
     return subprocess.Popen(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone",
-            f"--nproc_per_node={processes}", *program, *words,
+            f"--nproc_per_node={processes}", *how.program, *words, *how.words,
         ],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **more},
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            **how.environment,
+            **more,
+        },
     )  # fmt: skip
 
 
@@ -77,13 +117,9 @@ def ended(process: subprocess.Popen[str], *, within: float = SECONDS) -> tuple[i
     return process.returncode, out, err
 
 
-def together(
-    *words: str, folder: Path, program: Sequence[str] = PLAIN, processes: int = 2, **more: str
-) -> str:
+def together(*words: str, folder: Path, way: str = "ddp", processes: int = 2, **more: str) -> str:
     """What processes print that run a command together, to its good end."""
-    status, out, err = ended(
-        started(*words, folder=folder, program=program, processes=processes, **more)
-    )
+    status, out, err = ended(started(*words, folder=folder, way=way, processes=processes, **more))
     assert status == 0, out + err
     return out
 

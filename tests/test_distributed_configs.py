@@ -16,7 +16,7 @@ import pytest
 import yaml
 from bad_input import Shell
 from conftest import ROOT
-from processes import FSDP_LAUNCH
+from processes import FSDP_LAUNCH, needs_deepspeed
 
 from finqa_sft.errors import FinqaSftError, RecipeError
 from finqa_sft.models.devices import launches_fsdp
@@ -32,8 +32,6 @@ pytest_plugins = ["bad_input"]
 ACCELERATE = shipped_configs("accelerate")
 DEEPSPEED = shipped_configs("deepspeed")
 YAML = {name: path for name, path in ACCELERATE.items() if path.suffix == ".yaml"}
-HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
-needs_deepspeed = pytest.mark.skipif(not HAS_DEEPSPEED, reason="needs the deepspeed extra")
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT", "SLURM_STEP_NUM_TASKS", "PMI_SIZE")
 

@@ -16,7 +16,7 @@ import torch
 from bad_input import Shell, shell
 from conftest import ROOT
 from evaluated import wild, write_recipe
-from processes import FSDP, FSDP_LAUNCH, IN_BFLOAT16, ON_ITS_DEVICE, SECONDS, together
+from processes import SECONDS, together
 from runs import losses, manifest
 from safetensors.torch import load_file
 from test_shared_context_run import RECIPE
@@ -38,8 +38,7 @@ def test_fsdp_shares_the_base_out_and_has_the_losses_of_one_process(
     write_recipe(folder, wild, RECIPE)
     words = [f"model.factory={factory}", "trainer.max_grad_norm=0"]
     assert shell("train", "small.yaml", *words, *ONE).status == 0
-    run = ["train", "small.yaml", *words, *ON_ITS_DEVICE, *TWO]
-    said = together(*run, folder=folder, program=FSDP, **FSDP_LAUNCH)
+    said = together("train", "small.yaml", *words, *TWO, folder=folder, way="fsdp")
     assert said.count(
         "FSDP; 2 processes; shared out: optimizer states, gradients, weights; no mixed precision"
     ) == 1  # fmt: skip
@@ -68,11 +67,11 @@ def test_fsdp_trains_adapters_in_float32_and_resumes_as_if_it_had_not_stopped(
 ) -> None:
     folder = shell.folder
     write_recipe(folder, wild, RECIPE)
-    words = ["train", "small.yaml", adapter, "trainer.lr_scheduler_type=constant", *IN_BFLOAT16]
+    words = ["train", "small.yaml", adapter, "trainer.lr_scheduler_type=constant"]
     words += ["trainer.save_steps=2", "trainer.save_total_limit=2"]
 
     def train(*more: str) -> str:
-        return together(*words, *more, folder=folder, program=FSDP, **FSDP_LAUNCH)
+        return together(*words, *more, folder=folder, way="fsdp in bfloat16")
 
     said = train("trainer.max_steps=4", "output.dir=whole")
     assert "FSDP; 2 processes" in said

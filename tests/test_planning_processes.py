@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import DEEPSPEED, FSDP, FSDP_LAUNCH, IN_BFLOAT16, ON_ITS_DEVICE, together, zero
+from processes import marks, together
 from runs import RECIPE, manifest, write_recipe
 
 from finqa_sft.models.measured import PARTS
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
-needs_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="needs the deepspeed extra"
-)
-
 WAYS = [
-    "ddp",
-    *(pytest.param(f"zero{n}", marks=[pytest.mark.deepspeed, needs_deepspeed]) for n in (1, 2, 3)),
-    "fsdp",
-    "fsdp in bfloat16",
+    pytest.param(way, marks=marks(way))
+    for way in ("ddp", "zero1", "zero2", "zero3", "fsdp", "fsdp in bfloat16")
 ]
 
 
@@ -31,14 +24,7 @@ def held(folder: Path, way: str, factory: str) -> dict[str, Any]:
     write_recipe(folder, RECIPE)
     words = ["train", "small.yaml", f"model.factory={factory}", "output.dir=run"]
     words += ["trainer.max_steps=3", "trainer.eval_strategy=no"]
-    if way.startswith("fsdp"):
-        words += IN_BFLOAT16 if way.endswith("bfloat16") else ON_ITS_DEVICE
-        together(*words, folder=folder, program=FSDP, **FSDP_LAUNCH)
-    elif way == "ddp":
-        together(*words, folder=folder)
-    else:
-        words += [*ON_ITS_DEVICE, zero(folder, int(way[-1]))]
-        together(*words, folder=folder, program=DEEPSPEED)
+    together(*words, folder=folder, way=way)
     found = manifest(folder / "run")
     assert found["hardware"]["processes"] == 2
     memory: dict[str, Any] = found["memory"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from evaluated import wild, write_recipe
-from processes import ended, started, together
+from processes import ended, marks, started, together
 from runs import losses, manifest
 from test_shared_context_run import RECIPE
 
@@ -232,3 +234,37 @@ def test_one_process_reads_the_data_and_one_speaks(folder: Path) -> None:
     assert len([line for line in lines if line.startswith("training ")]) == 1
     assert len([line for line in lines if line.startswith("saved ")]) == 1
     assert json.loads((folder / "run" / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.fixture
+def disk(folder: Path) -> Iterator[Path]:
+    """A disk of 8 MiB."""
+    place = folder / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs to mount a small disk, as root may")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=marks(way)) for way in ("ddp", "zero2", "fsdp")]
+)
+def test_a_full_disk_keeps_the_last_checkpoint_of_several_processes(
+    folder: Path, disk: Path, way: str
+) -> None:
+    words = [*TRAIN, "output.dir=disk/run", "trainer.max_steps=6", "trainer.save_steps=1"]
+    words += ["trainer.save_total_limit=4"]
+    status, out, err = ended(started(*words, folder=folder, way=way))
+    assert status == 1
+    kept = newest(disk / "run")
+    assert kept is not None
+    assert flaw(kept, contents=True) is None
+    said = [line for line in err.splitlines() if line.startswith("the disk of disk/run is full (")]
+    assert len(said) == 1, out + err
+    assert "a checkpoint takes" in said[0]
+    assert f"disk/run/{kept.name} is kept. Free some space and go on from there" in said[0]
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    together(*words, GOES_ON, folder=folder, way=way)
+    assert len(losses(disk / "run")) == 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from evaluated import logged, wild, write_recipe
-from processes import COUNTS, DEEPSPEED, ON_ITS_DEVICE, PLAIN, elements, together, zero
+from processes import COUNTS, elements, marks, together
 from runs import losses, manifest
 from safetensors.torch import load_file
 from test_shared_context_run import RECIPE
@@ -19,10 +18,6 @@ from transformers import AutoModelForCausalLM
 __all__ = ["wild"]
 
 pytestmark = pytest.mark.multiprocess
-
-needs_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="needs the deepspeed extra"
-)
 
 TEXT = RECIPE.replace("plugins: [marks.py]", "plugins: [marks.py, counts.py]").replace(
     "output:\n", "callbacks: [{name: counting}]\noutput:\n"
@@ -48,10 +43,10 @@ PAIRWISE = {
 
 
 def case(sharded: str, factory: str, collator: str) -> Any:
-    marks = [] if sharded == "ddp" else [pytest.mark.deepspeed, needs_deepspeed]
+    found = marks(sharded)
     if (sharded, factory, collator) not in PAIRWISE:
-        marks.append(pytest.mark.slow)
-    return pytest.param(sharded, factory, collator, marks=marks)
+        found.append(pytest.mark.slow)
+    return pytest.param(sharded, factory, collator, marks=found)
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +68,14 @@ def alone(folder: Path) -> Callable[[str, str, str], Path]:
     """
 
     def run(sharded: str, factory: str, collator: str) -> Path:
-        kind = "ddp" if sharded == "ddp" else "zero"
+        kind = "ddp" if sharded == "ddp" else "zero2"
         target = folder / f"one-{kind}-{factory}-{collator}"
         if not target.exists():
             words = [
                 "train", "small.yaml", f"model.factory={factory}", *COLLATORS[collator],
                 f"output.dir={target.name}", "trainer.gradient_accumulation_steps=2",
             ]  # fmt: skip
-            program = PLAIN
-            if kind == "zero":
-                words += [zero(folder, 2), *ON_ITS_DEVICE]
-                program = DEEPSPEED
-            together(*words, folder=folder, program=program, processes=1)
+            together(*words, folder=folder, way=kind, processes=1)
         return target
 
     return run
@@ -103,11 +94,7 @@ def test_two_processes_have_the_losses_and_the_adapter_of_one(
         "train", "small.yaml", f"model.factory={factory}", *COLLATORS[collator],
         f"output.dir={two.name}", "trainer.gradient_accumulation_steps=1",
     ]  # fmt: skip
-    program = PLAIN
-    if sharded != "ddp":
-        words += [zero(folder, int(sharded[-1])), *ON_ITS_DEVICE]
-        program = DEEPSPEED
-    said = together(*words, folder=folder, program=program)
+    said = together(*words, folder=folder, way=sharded)
     assert said.count("recipe small (small.yaml)") == said.count("step 4/4  loss") == 1
 
     one = alone(sharded, factory, collator)

@@ -33,7 +33,7 @@ from machine import commit, processor
 from finqa_sft.training.checkpoints import MANIFEST, checkpoints
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from processes import DEEPSPEED, FSDP, FSDP_LAUNCH, ON_ITS_DEVICE, PLAIN, zero
+from processes import Way
 
 RECIPE = """\
 data: {{sources: [{{reader: filings, pages: 16, length: short, questions_per_page: 4}}]}}
@@ -55,9 +55,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "qlora, one process": {"processes": 1},
     "qlora, shared context": {"processes": 1, "collator": "shared_context"},
     "lora, DDP": {"processes": 2, "factory": "lora"},
-    "lora, ZeRO-2": {"processes": 2, "factory": "lora", "stage": 2},
-    "qlora, ZeRO-3": {"processes": 2, "stage": 3},
-    "qlora, FSDP": {"processes": 2, "fsdp": True},
+    "lora, ZeRO-2": {"processes": 2, "factory": "lora", "way": "zero2"},
+    "qlora, ZeRO-3": {"processes": 2, "way": "zero3"},
+    "qlora, FSDP": {"processes": 2, "way": "fsdp"},
 }
 """What is killed."""
 
@@ -198,21 +198,15 @@ def write(kind: dict[str, Any], folder: Path) -> None:
 
 def start(kind: dict[str, Any], folder: Path, *, resume: bool = False) -> subprocess.Popen[str]:
     """Start or resume a run, in a process group of its own."""
-    words, program = ["train", "small.yaml"], PLAIN
-    more: dict[str, str] = {}
-    if stage := kind.get("stage"):
-        words += [*ON_ITS_DEVICE, zero(folder, stage)]
-        program = DEEPSPEED
-    elif kind.get("fsdp"):
-        words += ON_ITS_DEVICE
-        program, more = FSDP, FSDP_LAUNCH
+    way = Way.of(kind.get("way", "ddp"), folder)
+    words = ["train", "small.yaml", *way.words]
     words += ["trainer.resume_from_checkpoint=true"] if resume else []
     launcher: list[str] = []
     if kind["processes"] > 1:
         count = f"--nproc_per_node={kind['processes']}"
         launcher = ["-m", "torch.distributed.run", "--standalone", count]
     return subprocess.Popen(
-        [sys.executable, *launcher, *program, *words],
+        [sys.executable, *launcher, *way.program, *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -223,7 +217,7 @@ def start(kind: dict[str, Any], folder: Path, *, resume: bool = False) -> subpro
             "CUDA_VISIBLE_DEVICES": "",
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
-            **more,
+            **way.environment,
         },
     )
 
