@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from finqa_sft.errors import HardwareError
 from finqa_sft.models.adapters import AdapterFactory
 from finqa_sft.models.devices import Device
+from finqa_sft.models.merging.plan import MergePlan
 from finqa_sft.models.merging.verification import (
     LAST_TOKENS,
     TOLERANCES,
@@ -41,7 +42,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 def verified(factory: AdapterFactory, adapter: Path, out: Path, **how: Any) -> Measured:
     chosen: Any = {"weights": "original", "dtype": "float32", "trained_in": "float32", **how}
-    verifier = Verifier(factory, adapter, **chosen)
+    verifier = Verifier(MergePlan(factory, adapter, **chosen))
     verifier.check()
     return verifier.measure(out, PROMPTS, say=lambda text: None)
 
@@ -230,9 +231,10 @@ def test_a_model_that_says_nothing_is_found_out(pair: Pair, tmp_path: Path) -> N
 def test_too_little_memory_is_refused_before_anything_is_loaded(pair: Pair) -> None:
     factory = qlora(pair.base)
     factory.device = Device("cpu", None, "CPU", 2**34, 2**20, bfloat16=False)
-    verifier = Verifier(
+    plan = MergePlan(
         factory, pair.adapter, weights="dequantised", dtype="bfloat16", trained_in="float32"
     )
+    verifier = Verifier(plan)
     with pytest.raises(HardwareError) as caught:
         verifier.check()
     assert str(caught.value) == (
@@ -252,7 +254,7 @@ def test_one_model_is_in_memory_at_a_time(
     from transformers import PreTrainedModel
 
     factory = qlora(pair.base)
-    merge(factory, pair.adapter, tmp_path / "out")
+    plan = merge(factory, pair.adapter, tmp_path / "out")
     counted: list[int] = []
 
     def alive() -> int:
@@ -260,9 +262,7 @@ def test_one_model_is_in_memory_at_a_time(
 
     gc.collect()
     before = alive()
-    verifier = Verifier(
-        factory, pair.adapter, weights="original", dtype="float32", trained_in="float32"
-    )
+    verifier = Verifier(plan)
     texts: list[str] = []
 
     def say(text: str) -> None:

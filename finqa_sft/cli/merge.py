@@ -111,13 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         encoder = Encoder(tokenizer)
         verifier, prompts = None, []
         if not arguments.no_verify:
-            verifier = Verifier(
-                factory,
-                adapter.folder,
-                weights=weights,
-                dtype=arguments.dtype,
-                trained_in=adapter.trained_in,
-            )
+            verifier = Verifier(plan)
             verifier.check()
             prompts = sample_prompts(trained.recipe, encoder)
         try:

@@ -61,10 +61,12 @@ class MergePlan:
     """An adapter and its base, found to fit; nothing has been written.
 
     Attributes:
+        factory: The factory that the adapter was trained with.
         adapter: The adapter.
         folder: Where the base's files lie.
         weights: Over which weights.
         dtype: The dtype of the merged model.
+        trained_in: The dtype that the base was unpacked to in the run.
         kinds: Shape and dtype of each tensor of the merged model.
     """
 
@@ -90,8 +92,10 @@ class MergePlan:
         Raises:
             ModelError: Base or adapter is missing, damaged, or they do not fit.
         """
+        self.factory = factory
         self.weights: Weights = weights
         self.dtype: MergedDtype = dtype
+        self.trained_in: ComputeDtype = trained_in
         self._base = factory.base
         self.adapter = SavedAdapter(adapter, base=self._base)
         self.folder = _local(factory)

@@ -20,7 +20,7 @@ from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.models.full import FullFactory
 from finqa_sft.models.lora import LoRAFactory
 from finqa_sft.models.memory import size
-from finqa_sft.models.merging.plan import MergedDtype, Weights
+from finqa_sft.models.merging.plan import MergedDtype, MergePlan
 from finqa_sft.models.options import ComputeDtype, FullOptions, LoRAFactoryOptions, QLoRAOptions
 
 if TYPE_CHECKING:
@@ -213,22 +213,15 @@ class Verifier:
         computed_in: The dtype of the products: the run's, where this device has it.
     """
 
-    def __init__(
-        self,
-        factory: AdapterFactory,
-        adapter: Path,
-        *,
-        weights: Weights,
-        dtype: MergedDtype,
-        trained_in: ComputeDtype,
-    ) -> None:
-        """Take what is merged, as `MergePlan` does; nothing is loaded yet."""
+    def __init__(self, plan: MergePlan) -> None:
+        """Take what is merged; no model is loaded yet."""
+        factory, trained_in = plan.factory, plan.trained_in
         self.computed_in = _possible(trained_in, factory.device)
         options = factory.options.model_copy(update={"compute_dtype": self.computed_in})
         trained = type(factory)(options)
         # Over the original weights, a right merge is near to them with the adapter beside them.
         self._reference: AdapterFactory = (
-            LoRAFactory(options) if weights == "original" and factory.quantised else trained
+            LoRAFactory(options) if plan.weights == "original" and factory.quantised else trained
         )
         self._trained_in = trained_in
         as_trained = self.computed_in == trained_in
@@ -239,12 +232,12 @@ class Verifier:
             revision=factory.options.revision,
             weights_dtype="bfloat16" if self.computed_in == "bfloat16" else "float32",
         )
-        self._adapter = adapter
+        self._adapter = plan.adapter.folder
         self._device = factory.device
         for built in (self._reference, trained):
             built.device = factory.device
         self.tolerance = TOLERANCES[
-            self._coarsest(dtype, is_int8=self._reference.quantised and _is_int8(options))
+            self._coarsest(plan.dtype, is_int8=self._reference.quantised and _is_int8(options))
         ]
 
     def _coarsest(self, dtype: MergedDtype, *, is_int8: bool) -> Coarseness:
