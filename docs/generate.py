@@ -42,6 +42,9 @@ MERGE = Path(__file__).resolve().parent / "how-to" / "merge.md"
 NEARNESS_BEGINS = "<!-- nearness: written by docs/generate.py -->\n"
 NEARNESS_ENDS = "<!-- end of nearness -->\n"
 GPUS = Path(__file__).resolve().parent / "how-to" / "many-gpus.md"
+RESUME = Path(__file__).resolve().parent / "how-to" / "resume.md"
+KILLS_BEGINS = "<!-- kills: written by docs/generate.py -->\n"
+KILLS_ENDS = "<!-- end of kills -->\n"
 MEMORY_BEGINS = "<!-- memory: written by docs/generate.py -->\n"
 MEMORY_ENDS = "<!-- end of memory -->\n"
 TRUNCATION_BEGINS = "<!-- truncation: written by docs/generate.py -->\n"
@@ -91,8 +94,13 @@ CLI_INTRO = """\
 def pages() -> dict[Path, str]:
     """The text of each generated page, by its path."""
     references = {FOLDER / "recipe.md": recipe_page(), FOLDER / "cli.md": cli_page()}
-    tables = {TRUNCATION: truncation_page(), TOKENS: tokens_page(), GPUS: many_gpus_page()}
-    tables[MERGE] = merge_page()
+    tables = {
+        TRUNCATION: truncation_page(),
+        TOKENS: tokens_page(),
+        GPUS: many_gpus_page(),
+        RESUME: resume_page(),
+        MERGE: merge_page(),
+    }
     return references | trial_pages() | tables | {FIGURE: shared_context()}
 
 
@@ -200,6 +208,27 @@ def many_gpus_page() -> str:
         "([record](../results/memory_predicted.json), `tests/benchmarks/memory_predicted.py`).\n\n"
     )
     return _between(GPUS, MEMORY_BEGINS, text + "\n".join(lines) + "\n", MEMORY_ENDS)
+
+
+def resume_page() -> str:
+    """The page on resuming, with what became of runs that were killed."""
+    result = json.loads((RESULTS / "kills.json").read_text(encoding="utf-8"))
+    lines = [
+        "| run | processes | kills | while it saved | steps done again (median, most) "
+        "| losses, to those of the unbroken run | lost |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind in result["kinds"]:
+        again, difference = kind["steps_done_again"], kind["largest_loss_difference"]
+        same = "equal bit for bit" if difference == 0 else f"within {difference:.0e}"
+        lines.append(
+            f"| {kind['kind'].partition(', one')[0]} | {kind['processes']} | {len(kind['kills'])} "
+            f"| {kind['while_saving']} | {again['median']:g}, {again['most']} | {same} "
+            f"| {len(kind['lost'])} |"
+        )
+    total = f"| all | | {result['kills']} | {result['while_a_checkpoint_was_written']} | | |"
+    lines.append(f"{total} {result['lost']} |")
+    return _between(RESUME, KILLS_BEGINS, "\n".join(lines) + "\n", KILLS_ENDS)
 
 
 def merge_page() -> str:
