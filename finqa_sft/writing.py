@@ -27,6 +27,16 @@ def replace_text(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
+def open_weights(folder: Path) -> None:
+    """Let whoever may read a folder read the weights in it.
+
+    safetensors writes files that only their owner may read, whatever the umask (0.8).
+    """
+    allowed = folder.stat().st_mode & 0o666
+    for file in folder.glob("*.safetensors"):
+        file.chmod(allowed)
+
+
 def flush(path: Path) -> None:
     """See that what was written to a file, or which files a folder has, is on the disk.
 

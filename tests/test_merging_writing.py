@@ -84,6 +84,8 @@ def test_shards_hold_the_same_as_one_file(pair: Pair, tmp_path: Path) -> None:
             sizes = [opened.get_tensor(name).nbytes for name in opened.keys()]  # noqa: SIM118
             assert opened.metadata() == {"format": "pt"}
         assert sum(sizes) <= SHARD or len(sizes) == 1
+        mode = (tmp_path / "many" / file).stat().st_mode
+        assert mode & 0o777 == (tmp_path / "many").stat().st_mode & 0o666
     assert torch.equal(logits(load(tmp_path / "one")), logits(load(tmp_path / "many")))
 
 

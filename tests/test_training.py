@@ -230,6 +230,10 @@ def test_a_result_that_is_missing_is_taken_from_the_last_checkpoint(
     assert snapshot(folder / result) == before
     assert before[weights] == (folder / "checkpoint-1" / weights).read_bytes()
     assert manifest(folder)["status"] == "finished"
+    # Whoever may read the folder may read them.
+    for part in (folder / result, folder / "checkpoint-1"):
+        modes = {path.stat().st_mode & 0o777 for path in part.iterdir()}
+        assert modes == {part.stat().st_mode & 0o666}
 
 
 def test_a_run_that_is_to_end_at_an_earlier_checkpoint_ends_with_its_result(

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from finqa_sft.errors import OutputError
 from finqa_sft.evaluation.processes import gathered, waited
 from finqa_sft.ranks import is_local_main, local_rank, local_world_size, machine, world_size
-from finqa_sft.writing import flush, replace_text
+from finqa_sft.writing import flush, open_weights, replace_text
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -84,6 +84,7 @@ def write_manifest(checkpoint: Path, *, step: int) -> None:
         processes=world_size(),
         files={name: FileFacts(**files[name]) for name in sorted(files)},
     )
+    open_weights(checkpoint)
     for folder in (checkpoint, *(path for path in checkpoint.rglob("*") if path.is_dir())):
         flush(folder)
     replace_text(checkpoint / MANIFEST, manifest.model_dump_json(indent=1) + "\n")

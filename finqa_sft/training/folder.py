@@ -25,7 +25,7 @@ from finqa_sft.training.checkpoints import (
     require_whole,
     resumable,
 )
-from finqa_sft.writing import replace_text
+from finqa_sft.writing import open_weights, replace_text
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -188,6 +188,7 @@ class RunFolder:
         try:
             yield partial
             if is_main():
+                open_weights(partial)
                 if result.exists():
                     shutil.rmtree(result)
                 partial.rename(result)

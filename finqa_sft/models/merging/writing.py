@@ -15,7 +15,7 @@ from finqa_sft.models.memory import size
 from finqa_sft.models.merging.plan import MergePlan
 from finqa_sft.models.merging.tensors import INDEX, SIZES
 from finqa_sft.wording import one_line
-from finqa_sft.writing import flush
+from finqa_sft.writing import flush, open_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,6 +84,7 @@ def new_folder(out: Path) -> Iterator[Path]:
                 "with --out"
             ) from error
         yield partial
+        open_weights(partial)
         for file in (*partial.iterdir(), partial):
             flush(file)
         if out.exists():
