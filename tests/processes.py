@@ -57,7 +57,7 @@ class Way:
 
         Args:
             name: `ddp`, `zero1` to `zero3`, `fsdp`, or `fsdp in bfloat16`, as on a GPU.
-            folder: Where a configuration of DeepSpeed goes.
+            folder: Where a configuration of DeepSpeed goes, if there is none of that name.
         """
         here = Path(__file__)
         device = ("trainer.use_cpu=false", "trainer.bf16=false")
@@ -71,7 +71,9 @@ class Way:
         sizes = ("train_batch_size", "train_micro_batch_size_per_gpu")
         auto = dict.fromkeys((*sizes, "gradient_accumulation_steps"), "auto")
         config = {"zero_optimization": {"stage": int(name[-1])}, **auto}
-        (folder / f"{name}.json").write_text(json.dumps(config), encoding="utf-8")
+        file = folder / f"{name}.json"
+        if not file.exists():
+            file.write_text(json.dumps(config), encoding="utf-8")
         words = (*device, f"trainer.deepspeed={name}.json")
         return cls(words, (str(here.with_name("deepspeed_cpu.py")),))
 

@@ -180,7 +180,7 @@ def test_a_configuration_is_found_by_its_name_and_a_file_of_that_name_comes_firs
     (shell.folder / "zero3").mkdir()
     assert named("zero3") == str(DEEPSPEED["zero3"])
     (shell.folder / "zero3").rmdir()
-    shell.write("zero3", '{"zero_optimization": {"stage": 3}}')
+    shell.write("zero3", '{"zero_optimization": {"stage": 3}, "train_batch_size": "auto"}')
     assert named("zero3") == "zero3"
 
 
@@ -192,12 +192,23 @@ CONTRADICTIONS = {
     "trainer.deepspeed=fast.json": "trainer.deepspeed  no such file: fast.json",
     "trainer.deepspeed=list.json": "trainer.deepspeed  list.json is no DeepSpeed configuration, "
     "which is a JSON object",
-    "trainer.deepspeed={gradient_accumulation_steps: 7}": "trainer.deepspeed  sets "
-    "gradient_accumulation_steps to 7, and trainer.gradient_accumulation_steps is 1; write "
-    '"auto" in the DeepSpeed configuration',
-    "trainer.deepspeed={optimizer: {params: {lr: 0.5}}}": "trainer.deepspeed  sets "
-    'optimizer.params.lr to 0.5, and trainer.learning_rate is 2e-05; write "auto" in the '
-    "DeepSpeed configuration",
+    "trainer.deepspeed={zero_optimization: {stage: 2}, gradient_accumulation_steps: 7, "
+    "train_batch_size: auto}": "trainer.deepspeed  sets gradient_accumulation_steps to 7, and "
+    'trainer.gradient_accumulation_steps is 1; write "auto" in the DeepSpeed configuration',
+    "trainer.deepspeed={zero_optimization: {}, scheduler: {type: WarmupLR}, train_batch_size: "
+    "auto}": "trainer.deepspeed  has a section scheduler, which would replace "
+    "trainer.lr_scheduler_type silently; take it out and set trainer.lr_scheduler_type",
+    "trainer.deepspeed={zero_optimization: {stage: 2}}": "trainer.deepspeed  says no size of "
+    'batches; add "train_micro_batch_size_per_gpu": "auto"',
+    "trainer.deepspeed={zero_optimization: {stage: '3'}}": "trainer.deepspeed  has no "
+    "zero_optimization with a stage of 0, 1, 2 or 3",
+    "trainer.deepspeed={zero_optimization: 3}": "trainer.deepspeed  has no zero_optimization with "
+    "a stage of 0, 1, 2 or 3",
+    "model.factory=full trainer.deepspeed={zero_optimization: {stage: 3}, train_batch_size: "
+    "auto}": "trainer.deepspeed  would save parts of the trained model and no model; set "
+    "zero_optimization.stage3_gather_16bit_weights_on_model_save to true",
+    "trainer.fsdp=true trainer.fsdp_config={version: two}": "trainer.fsdp_config  has version two "
+    "of FSDP, which fails when a checkpoint is saved; set fsdp_version to 2",
     "trainer.deepspeed=zero2 trainer.fsdp=true": "trainer.fsdp  shares the model out, as "
     "trainer.deepspeed does; leave one of them out",
     "trainer.deepspeed=zero3 model.lora.dora=true": "model.lora.dora  does not work under "
@@ -243,7 +254,12 @@ def test_what_goes_together_is_taken(shell: Shell) -> None:
         ["trainer.deepspeed=zero2", "model.lora.dora=true"],
         ["trainer.deepspeed=zero3", "model.storage_dtype=uint8"],
         ["trainer.fsdp=true", "model.lora.dora=true"],
-        ["trainer.deepspeed={gradient_accumulation_steps: 1, gradient_clipping: auto}"],
+        [
+            "trainer.deepspeed={zero_optimization: {}, gradient_accumulation_steps: 1, "
+            "gradient_clipping: auto, "
+            "train_batch_size: auto}"
+        ],
+        ["model.factory=full", "trainer.deepspeed=zero3"],
     ):
         assert shell("check", "r.yaml", *overrides).status == 0, overrides
 
@@ -271,7 +287,7 @@ def refusal(trainer: dict[str, Any], **environment: str) -> str:
 ALONE = "accelerate launch was asked for several processes and has started one: "
 START = (
     "; start with `torchrun --nproc_per_node N -m finqa_sft RECIPE`, or for one process with "
-    "`--num_processes 1`"
+    "`--num_processes 1`, and without MASTER_PORT in the environment"
 )
 
 
@@ -349,7 +365,7 @@ def test_deepspeed_without_a_launcher_or_without_deepspeed_is_refused(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "deepspeed" else found(name)
     )
-    said = "DeepSpeed is asked for and not installed: pip install 'finqa-sft[deepspeed]'"
+    said = "DeepSpeed is asked for and not installed: pip install deepspeed"
     assert refusal({"deepspeed": "zero3"}, LOCAL_RANK="0") == said
     assert refusal({}, ACCELERATE_USE_DEEPSPEED="true", LOCAL_RANK="0") == said
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Thread
@@ -27,7 +30,7 @@ def launches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which processes meet, three of which a launcher has started."""
     monkeypatch.setenv("FINQA_SFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    return tmp_path / "cache" / "launches"
+    return tmp_path / "cache" / "launches" / socket.gethostname()
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +139,15 @@ def test_what_launchers_that_are_gone_have_left_is_removed(
     gone = next(number for number in range(2**22 - 1, 0, -1) if not psutil.pid_exists(number))
     (launches / f"{gone}-1.00-0").mkdir(parents=True)
     (launches / f"{gone}-2.00-0.failed").touch()
+    # On a disk that machines share, another one's are not ours to judge.
+    elsewhere = launches.with_name("other-machine") / f"{gone}-1.00-0"
+    elsewhere.mkdir(parents=True)
     other = launches / f"{os.getpid()}-1.00-0"
     other.mkdir()
     as_process(0, monkeypatch, lambda: data)
     assert other in launches.iterdir()
     assert len(list(launches.iterdir())) == 2
+    assert elsewhere.is_dir()
 
 
 def test_a_cache_that_cannot_be_written_is_named(
@@ -154,3 +161,19 @@ def test_a_cache_that_cannot_be_written_is_named(
     assert str(error.value).endswith(
         ": Not a directory; set FINQA_SFT_CACHE to a folder that can be written and has room"
     )
+
+
+def test_processes_meet_also_where_a_shell_started_each_of_them() -> None:
+    name = (
+        "from finqa_sft.preparation.sharing import _launch; import os; print(_launch(os.environ))"
+    )
+    environment = os.environ | {"LOCAL_RANK": "0"}
+
+    def meeting(*words: str) -> str:
+        done = subprocess.run(
+            [*words, sys.executable, "-c", name], env=environment, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    assert meeting() == meeting("bash", "-c", '"$@"; true', "shell")
+    assert meeting().startswith(f"{os.getpid()}-")

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -268,3 +270,57 @@ def test_a_full_disk_keeps_the_last_checkpoint_of_several_processes(
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     together(*words, GOES_ON, folder=folder, way=way)
     assert len(losses(disk / "run")) == 6
+
+
+def machines(
+    folder: Path, *words: str, second: Sequence[str] = (), elsewhere: Path | None = None
+) -> list[tuple[int, str, str]]:
+    """What a process on each of two machines says that train together.
+
+    Args:
+        folder: Where the first works.
+        words: What both are given.
+        second: What the second is given besides.
+        elsewhere: Where the second works, if not in the same folder.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1",
+                f"--node_rank={number}", "--master_addr=127.0.0.1", f"--master_port={port}",
+                "-m", "finqa_sft", *words, *more,
+            ],
+            cwd=place,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        )
+        for number, (place, more) in enumerate(((folder, ()), (elsewhere or folder, second)))
+    ]  # fmt: skip
+    return [ended(process, within=240) for process in processes]
+
+
+def test_an_error_on_one_machine_ends_the_other_with_its_message(folder: Path) -> None:
+    found = machines(folder, *TRAIN, second=["model.base=./gone"])
+    for status, out, err in found:
+        assert status != 0
+        assert "gone': no such folder" in err, out + err
+    assert "process 1 (on " in found[0][2]
+    assert not (folder / "run").exists()
+
+
+def test_machines_that_do_not_share_the_output_folder_do_not_train(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(folder, elsewhere, dirs_exist_ok=True)
+    found = machines(folder, *TRAIN, elsewhere=elsewhere)
+    for status, out, err in found:
+        assert status != 0
+        assert "set output.dir to a folder that all machines share" in err, out + err
+    assert not list(folder.glob("run/*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from evaluated import logged, wild, write_recipe
-from processes import COUNTS, elements, marks, together
+from processes import COUNTS, elements, ended, marks, needs_deepspeed, started, together
 from runs import losses, manifest
 from safetensors.torch import load_file
 from test_shared_context_run import RECIPE
@@ -148,3 +149,37 @@ def require_loadable(folder: Path) -> None:
     for name, weight in adapter(folder).items():
         loaded = weights[name.replace(".weight", ".default.weight")]
         assert torch.equal(loaded, weight), name
+
+
+@pytest.mark.slow
+@pytest.mark.deepspeed
+@needs_deepspeed
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"train_batch_size": 7},
+            'train_batch_size=7, and this run train_batch_size (calculated)=4; write "auto" there',
+        ),
+        (
+            {"train_batch_size": "auto", "bf16": {"enabled": True}},
+            'bf16.enabled=True, and this run bf16|bf16_full_eval=False; write "auto" there',
+        ),
+        (
+            {"train_batch_size": "auto", "zero_optimization": {"stage": 2, "overlap_com": True}},
+            "zero_optimization.overlap_com: Extra inputs are not permitted",
+        ),
+    ],
+)
+def test_what_deepspeed_would_end_the_run_with_is_said_before_the_base_is_loaded(
+    tmp_path: Path, wild: Path, config: dict[str, Any], said: str
+) -> None:
+    write_recipe(tmp_path, wild, RECIPE)
+    (tmp_path / "zero2.json").write_text(
+        json.dumps({"zero_optimization": {"stage": 2}} | config), encoding="utf-8"
+    )
+    process = started("train", "small.yaml", *PADDED, folder=tmp_path, way="zero2")
+    status, out, err = ended(process)
+    assert status != 0
+    assert f"trainer.deepspeed has {said}\n" in err, out + err
+    assert "Loading weights" not in err

@@ -7,9 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from runs import write_recipe
+from small_models import small_model
 
 from finqa_sft.errors import HardwareError
+from finqa_sft.models.bases import BaseKind, ResolvedBase
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.preparation.prepare import prepared_recipe
 from finqa_sft.recipe import load_recipe
@@ -19,10 +22,12 @@ from finqa_sft.training.agreement import require_agreement, resolved
 ARGS: Any = SimpleNamespace(device="cpu")
 
 
-def facts(folder: Path, *words: str) -> dict[str, str]:
+def facts(folder: Path, *words: str, deepspeed: Any = None) -> dict[str, str]:
     plugins = Plugins.load({"FINQA_SFT_PLUGINS": ""})
     recipe = load_recipe(write_recipe(folder), words, plugins)
-    return resolved(recipe, plugins, prepared_recipe(recipe).data, checkpoint=None)
+    plugin = deepspeed and SimpleNamespace(deepspeed_config=deepspeed)
+    args: Any = SimpleNamespace(deepspeed_plugin=plugin)
+    return resolved(recipe, plugins, prepared_recipe(recipe).data, recipe.model.build(), args)
 
 
 def told(monkeypatch: pytest.MonkeyPatch, *others: dict[str, str]) -> None:
@@ -42,7 +47,7 @@ def test_the_same_everywhere_is_agreed_upon(
     own = facts(tmp_path)
     told(monkeypatch, dict(own), dict(own))
     require_agreement(ARGS, own)
-    assert {"training data", "held-out data", "version of torch", "checkpoint"} <= own.keys()
+    assert {"training data", "held-out data", "version of torch", "base"} <= own.keys()
     assert own["trainer.learning_rate"] == "0.001"
 
 
@@ -74,3 +79,41 @@ def test_what_one_lacks_is_a_difference_and_few_are_named(
 def test_other_rows_are_other_data(tmp_path: Path, words: list[str]) -> None:
     one, other = facts(tmp_path), facts(tmp_path, *words)
     assert one["training data"] != other["training data"]
+
+
+def test_other_weights_of_a_base_are_another_base(tmp_path: Path) -> None:
+    found = []
+    for name, factor in (("one", 1.0), ("same", 1.0), ("other", 1.5)):
+        model = small_model("llama")
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(factor)
+        model.save_pretrained(tmp_path / name)
+        config = model.config
+        found.append(ResolvedBase(str(tmp_path / name), BaseKind.FOLDER, None, config))
+    one, same, other = (base.fingerprint() for base in found)
+    assert one == same != other
+    hub = ResolvedBase("Qwen/A", BaseKind.HUB, "v1", config)
+    assert hub.fingerprint() == "Qwen/A at v1"
+
+
+def test_names_on_the_hub_and_what_files_hold_are_compared(tmp_path: Path) -> None:
+    words = ["formatter.system=Yes/no."]
+    words.append(f"plugins=[{tmp_path / 'mine.py'}]")
+    (tmp_path / "mine.py").write_text("")
+    found = facts(tmp_path, *words, deepspeed={"stage": 1})
+    (tmp_path / "mine.py").write_text("# changed")
+    again = facts(tmp_path, *words, deepspeed={"stage": 2})
+    assert found["formatter.system"] == "Yes/no."
+    differs = {name for name in found if found[name] != again[name]}
+    assert differs == {"plugin file mine.py", "DeepSpeed configuration"}
+    assert not any("mine.py" in value or str(tmp_path) in value for value in found.values())
+
+
+def test_an_error_on_another_machine_ends_this_one_with_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(monkeypatch, {}, {"failed": "own.csv: no such file"})
+    with pytest.raises(HardwareError) as error:
+        require_agreement(ARGS, {"a": "1"})
+    assert str(error.value) == "process 2 (on bank-2) has ended: own.csv: no such file"

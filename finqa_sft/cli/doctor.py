@@ -71,7 +71,7 @@ def _distributions() -> Iterator[Finding]:
             installed = version(name)
         except PackageNotFoundError:
             if optional:
-                remedy = f'for DeepSpeed configurations: pip install "finqa-sft[{name}]"'
+                remedy = f'for DeepSpeed configurations: pip install "{name}{wanted}"'
                 yield Finding("note", name, "not installed", remedy)
             else:
                 yield Finding("missing", name, "not installed", f'pip install "{name}{wanted}"')

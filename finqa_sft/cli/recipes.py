@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,9 @@ def _copy(name: str, path: Path | None) -> int:
         if config and beside:
             shutil.copyfile(config, beside)
             text = source.read_text(encoding="utf-8")
-            written = text.replace(f"recipes/deepspeed/{config.name}", str(beside))
+            # JSON's quotes are YAML's.
+            named = json.dumps(str(beside), ensure_ascii=False)
+            written = text.replace(f"recipes/deepspeed/{config.name}", named)
             target.write_text(written, encoding="utf-8")
     except OSError as error:
         raise RecipeError(f"cannot write {error.filename}: {error.strerror}") from error

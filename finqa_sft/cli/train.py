@@ -7,6 +7,7 @@ import signal
 
 from finqa_sft.cli.common import add_recipe_arguments, load_recipe
 from finqa_sft.signals import handled, interrupt
+from finqa_sft.training.agreement import told_to_other_machines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; a run that a signal ended exits with 128 plus the signal's number."""
     try:
         with handled(signal.SIGTERM, by=interrupt):
-            recipe, plugins = load_recipe(arguments)
+            with told_to_other_machines():
+                recipe, plugins = load_recipe(arguments)
             from finqa_sft.training.run import train
 
             outcome = train(recipe, plugins=plugins)

@@ -36,11 +36,15 @@ def waited() -> None:
         torch.distributed.barrier()
 
 
-def joined() -> None:
-    """Let the processes of a launcher find each other, where no trainer has done it."""
+def joined(*, timeout: timedelta = LONGEST_WAIT) -> None:
+    """Let the processes of a launcher find each other, where no trainer has done it.
+
+    Args:
+        timeout: How long they wait for each other, now and later.
+    """
     if world_size() > 1:
         import torch
         from accelerate import PartialState
 
         # Left to itself, it takes processes without a GPU for strangers.
-        PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+        PartialState(cpu=not torch.cuda.is_available(), timeout=timeout)

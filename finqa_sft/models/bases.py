@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -35,6 +36,10 @@ class BaseKind(StrEnum):
 
     HUB = "hub"
     """The Hugging Face Hub, or its cache."""
+
+
+_SAMPLE = 2**16
+"""Bytes of a file that are hashed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,27 @@ class ResolvedBase:
                 return str(dequantised(Path(self.name)))
             case _:
                 return self.name
+
+    def fingerprint(self) -> str:
+        """The same for bases that are the same: a name on the Hub, or a hash of parts of the files.
+
+        Of each weight file its size and some bytes from its beginning, middle and end are hashed.
+
+        Raises:
+            ModelError: The GGUF file cannot be dequantised.
+        """
+        if self.kind is BaseKind.HUB:
+            return f"{self.name} at {self.revision or 'main'}"
+        found = hashlib.sha256()
+        folder = Path(self.location())
+        for path in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+            size = path.stat().st_size
+            found.update(f"{path.name} {size}".encode())
+            with path.open("rb") as file:
+                for start in (0, size // 2, max(0, size - _SAMPLE)):
+                    file.seek(start)
+                    found.update(file.read(_SAMPLE))
+        return found.hexdigest()[:16]
 
 
 def resolve_base(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -194,15 +195,30 @@ def _failure(folder: Path) -> Path:
 
 
 def _folder() -> Path:
-    """Where the processes that one launcher started on this machine meet."""
-    return cache_root() / "launches" / _launch(os.environ)
+    """Where the processes that one launcher started on this machine meet.
+
+    Machines may have their cache on a common disk.
+    """
+    return cache_root() / "launches" / socket.gethostname() / _launch(os.environ)
 
 
 def _launch(environment: Mapping[str, str]) -> str:
     """Names this start of the launcher: its process, since when that runs, and which try it is."""
     launcher = psutil.Process(os.getppid())
+    # It may have started shells that start the processes.
+    while _is_launched(launcher) and (parent := launcher.parent()):
+        launcher = parent
     again = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
     return f"{launcher.pid}-{launcher.create_time():.2f}-{again}"
+
+
+def _is_launched(process: psutil.Process) -> bool:
+    """Whether a process was itself started by a launcher, as its environment tells."""
+    try:
+        return "LOCAL_RANK" in process.environ()
+    except psutil.Error:
+        # Another user's: the launcher's own parent, at the nearest.
+        return False
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -19,10 +19,6 @@ AGREES: Mapping[str, str] = MappingProxyType(
         "train_micro_batch_size_per_gpu": "per_device_train_batch_size",
         "gradient_accumulation_steps": "gradient_accumulation_steps",
         "gradient_clipping": "max_grad_norm",
-        "optimizer.params.lr": "learning_rate",
-        "optimizer.params.eps": "adam_epsilon",
-        "optimizer.params.weight_decay": "weight_decay",
-        "scheduler.params.warmup_max_lr": "learning_rate",
     }
 )
 """Values of a DeepSpeed configuration that the trainer holds too: they must agree, or be "auto"
@@ -90,6 +86,38 @@ def summary_of(path: Path) -> str:
     offloads = any(name.startswith("offload_") for name in config["zero_optimization"])
     where = ", kept in the memory of the host" if offloads else ""
     return f"ZeRO-{stage}{where}: trainer.deepspeed: {path.stem}"
+
+
+BATCHES = ("train_micro_batch_size_per_gpu", "train_batch_size")
+
+GATHERS = "stage3_gather_16bit_weights_on_model_save"
+
+
+def flaws(config: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
+    """What is wrong with a DeepSpeed configuration whatever the recipe's trainer says.
+
+    Args:
+        config: The configuration.
+        whole: Whether a model is trained whole, and not an adapter.
+    """
+    zero = config.get("zero_optimization")
+    stage = zero.get("stage", 0) if isinstance(zero, Mapping) else None
+    if not isinstance(zero, Mapping) or type(stage) is not int or stage not in range(4):
+        yield "has no zero_optimization with a stage of 0, 1, 2 or 3"
+        return
+    for name, field in (("optimizer", "trainer.optim"), ("scheduler", "trainer.lr_scheduler_type")):
+        if name in config:
+            yield (
+                f"has a section {name}, which would replace {field} silently; take it out and set "
+                f"{field}"
+            )
+    if not any(name in config for name in BATCHES):
+        yield f'says no size of batches; add "{BATCHES[0]}": "auto"'
+    if whole and stage == 3 and zero.get(GATHERS) is not True:
+        yield (
+            "would save parts of the trained model and no model; set zero_optimization."
+            f"{GATHERS} to true"
+        )
 
 
 def disagreements(

@@ -26,12 +26,12 @@ class Fsdp:
     """How FSDP was asked for.
 
     Attributes:
-        version: 1 or 2.
+        version: `1` or `2`.
         state_dict_type: How weights are saved.
         offloads: Whether shares stay in the host's memory between their uses.
     """
 
-    version: int
+    version: str
     state_dict_type: str
     offloads: bool
 
@@ -56,7 +56,7 @@ class Fsdp:
         found = {name.removeprefix("fsdp_"): value for name, value in config.items()}
         words = asked if isinstance(asked, list) else str(asked).split()
         return cls(
-            version=int(found.get("version", 2)),
+            version=str(found.get("version", 2)),
             state_dict_type=str(found.get("state_dict_type", WHOLE)),
             offloads=bool(found.get("cpu_offload")) or "offload" in words,
         )
@@ -69,8 +69,8 @@ class Fsdp:
         """
         if not launches_fsdp():
             return None
-        version = int(os.environ.get("FSDP_VERSION", "1"))
-        usual = "SHARDED_STATE_DICT" if version == 2 else WHOLE
+        version = os.environ.get("FSDP_VERSION", "1")
+        usual = "SHARDED_STATE_DICT" if version == "2" else WHOLE
         kind = os.environ.get("FSDP_STATE_DICT_TYPE", usual).upper()
         return cls(
             version=version,
@@ -81,7 +81,7 @@ class Fsdp:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the configuration: fields of it, and what to set them to."""
-        if self.version != 2:
+        if self.version != "2":
             yield (
                 f"has version {self.version} of FSDP, which fails when a checkpoint is saved; set "
                 "fsdp_version to 2"

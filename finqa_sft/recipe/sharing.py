@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from finqa_sft.errors import RecipeError
-from finqa_sft.models.options import BaseOptions, ComputeDtype
+from finqa_sft.models.options import BaseOptions, ComputeDtype, FullOptions
 from finqa_sft.models.sharded import unshareable
-from finqa_sft.recipe.deepspeed import disagreements, read_config, stage_of
+from finqa_sft.recipe.deepspeed import disagreements, flaws, read_config, stage_of
 from finqa_sft.recipe.fsdp import Fsdp, optimizer_problem
 
 
@@ -42,6 +42,8 @@ def sharing_problems(
         except RecipeError as error:
             yield "trainer.deepspeed", str(error)
             return
+        found = list(flaws(config, whole=isinstance(model, FullOptions)))
+        yield from (("trainer.deepspeed", text) for text in found)
         sharing = f"zero{stage_of(config)}"
         yield from disagreements(config, {**trainer, **held})
     try:

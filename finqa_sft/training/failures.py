@@ -7,6 +7,7 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finqa_sft.collators.shared_context import SharedContextOptions
@@ -96,7 +97,7 @@ def explained(
     except FinqaSftError:
         raise
     except Exception as error:
-        free = shutil.disk_usage(folder.path).free
+        free = _free(folder.path)
         if _is_full_disk(error) or free < _HARDLY_ANY:
             folder.remove_unfinished()
             raise TrainingError(
@@ -118,6 +119,12 @@ def explained(
                 "more trainer.gradient_accumulation_steps"
             ) from error
         raise
+
+
+def _free(path: Path) -> int:
+    """Bytes that are free where a folder is, or will be."""
+    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    return shutil.disk_usage(there).free
 
 
 def _size_of_batches(collator: Chosen[CollatorRecord]) -> str:

@@ -5,16 +5,21 @@ A launcher says what it did in the environment; what accelerate made of that sta
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from finqa_sft.errors import HardwareError, RecipeError
+from finqa_sft.models.base import ModelFactory
 from finqa_sft.models.devices import is_fsdp, launches_fsdp
+from finqa_sft.models.full import FullFactory
 from finqa_sft.ranks import is_launched, world_size
-from finqa_sft.recipe.deepspeed import read_config
+from finqa_sft.recipe.deepspeed import flaws, read_config
 from finqa_sft.recipe.fsdp import Fsdp, optimizer_problem
 
 if TYPE_CHECKING:
@@ -27,7 +32,7 @@ COPIES: Mapping[str, str] = {
 }
 """Where programs that start several processes say how many; they tell none of them its rank."""
 
-INSTALL = "pip install 'finqa-sft[deepspeed]'"
+INSTALL = "pip install deepspeed"
 
 
 def require_launch(trainer: Mapping[str, Any]) -> None:
@@ -87,7 +92,7 @@ def _require_one_run() -> None:
         raise HardwareError(
             f"accelerate launch was asked for several processes and has started one: {why}; start "
             "with `torchrun --nproc_per_node N -m finqa_sft RECIPE`, or for one process with "
-            "`--num_processes 1`"
+            "`--num_processes 1`, and without MASTER_PORT in the environment"
         )
 
 
@@ -128,16 +133,17 @@ def _require_one_config(own: object) -> None:
         )
 
 
-def require_active(args: SFTConfig) -> None:
+def require_active(args: SFTConfig, factory: ModelFactory) -> None:
     """Refuse a run that accelerate would not share out as it was asked to.
 
     Args:
         args: The trainer's configuration; building it started accelerate.
+        factory: Will make the model.
 
     Raises:
         HardwareError: Fewer processes train together than were started.
         RecipeError: DeepSpeed or FSDP is asked for and not active, or another precision than that
-            of the run.
+            of the run; DeepSpeed is configured so that the run would fail or lose its model.
     """
     from accelerate.utils import DistributedType
 
@@ -162,9 +168,44 @@ def require_active(args: SFTConfig) -> None:
             f"that starts a process on each GPU ({kind.value}); start with `accelerate launch "
             "--config_file recipes/accelerate/fsdp_qlora.yaml`, or leave FSDP out"
         )
+    if args.deepspeed_plugin is not None:
+        _require_config(args, whole=isinstance(factory, FullFactory))
     # What the trainer's own fields say goes before accelerate's, unless they say neither.
     if args.mixed_precision != "no" and not args.bf16 and not args.fp16:
         raise RecipeError(
             f"the configuration of `accelerate launch` has mixed_precision {args.mixed_precision}, "
             "and this run computes in float32; set it to 'no' there, or set model.compute_dtype"
         )
+
+
+def _require_config(args: SFTConfig, *, whole: bool) -> None:
+    """Refuse a DeepSpeed configuration that is no good, wherever it comes from.
+
+    DeepSpeed and the trainer find some of it themselves, when the model has been loaded.
+    """
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
+
+    plugin: Any = args.deepspeed_plugin
+    own = args.hf_deepspeed_config
+    config = copy.deepcopy(plugin.deepspeed_config)
+    problems = list(flaws(config, whole=whole))
+    if not problems:
+        # What is "auto" is filled in.
+        filled: Any = own or HfTrainerDeepSpeedConfig(config)  # type: ignore[no-untyped-call]
+        if own is None:
+            filled.trainer_config_process(args)
+        for mismatch in filled.mismatches:
+            name, _, other = mismatch.removeprefix("- ds ").partition(" vs hf ")
+            problems.append(f'has {name}, and this run {other}; write "auto" there')
+        zero = filled.config.get("zero_optimization", {})
+        try:
+            DeepSpeedZeroConfig(**{name: value for name, value in zero.items() if value != "auto"})
+        except ValidationError as error:
+            problems += [
+                f"has zero_optimization.{'.'.join(map(str, one['loc']))}: {one['msg']}"
+                for one in error.errors()
+            ]
+    if problems:
+        where = "trainer.deepspeed" if own else "the configuration of `accelerate launch`"
+        raise RecipeError(f"{where} {'; it '.join(problems)}")

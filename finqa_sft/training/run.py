@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -14,6 +15,12 @@ from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.ranks import is_main, world_size
 from finqa_sft.recipe import Recipe
+from finqa_sft.training.agreement import (
+    require_agreement,
+    require_common,
+    resolved,
+    told_to_other_machines,
+)
 from finqa_sft.training.checkpoints import refuse_other_run
 from finqa_sft.training.failures import Parts, explained
 from finqa_sft.training.folder import RunFolder
@@ -45,7 +52,8 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
     console = console or Console(quiet=not is_main(), soft_wrap=True)
     folder = RunFolder(recipe.output.dir)
     parts = Parts()
-    with folder.taken(), parts.blamed():
+    with folder.taken(), parts.blamed(), ExitStack() as before_all_meet:
+        before_all_meet.enter_context(told_to_other_machines())
         checkpoint = folder.starting_point(
             resume=recipe.trainer.get("resume_from_checkpoint"),
             overwrite=recipe.output.overwrite,
@@ -71,7 +79,6 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         from finqa_sft.preparation.sharing import prepared_once
         from finqa_sft.recipe.recorded import recipe_record
         from finqa_sft.training import announce
-        from finqa_sft.training.agreement import require_agreement, resolved
         from finqa_sft.training.arguments import (
             require_batches,
             require_possible,
@@ -108,12 +115,15 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         with trainer_section_blamed():
             args = SFTConfig(**sft_fields(recipe, factory=factory, evaluates=evaluates))
             require_possible(args)
-            require_active(args)
-        if world_size() > 1:
-            require_agreement(args, resolved(recipe, plugins, data, checkpoint=checkpoint))
+            require_active(args, factory)
         same = identity(recipe, data, args)
         if checkpoint:
             refuse_other_run(checkpoint, same)
+        facts = resolved(recipe, plugins, data, factory, args)
+        before_all_meet.close()
+        if world_size() > 1:
+            require_agreement(args, facts | {"checkpoint": str(checkpoint and checkpoint.name)})
+            require_common(folder.path, args)
         collator = parts.build(recipe.collator, tokenizer)
         train_dataset = collator.arrange(data.training.rows)
         eval_dataset = collator.arrange(data.held_out.rows) if evaluates else None
