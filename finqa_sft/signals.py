@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_LATER = 0.01
+"""Seconds after which a signal is raised once more that could not end anything."""
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised where Ctrl-C raises `KeyboardInterrupt`."""
@@ -17,8 +20,12 @@ def interrupt(number: int, frame: FrameType | None = None) -> None:
     """End what goes on, as the handler of a signal.
 
     Raises:
-        KeyboardInterrupt: Always; `Terminated` for SIGTERM.
+        KeyboardInterrupt: `Terminated` for SIGTERM.
     """
+    if frame is not None and frame.f_code.co_name == "__del__":
+        # Python drops what is raised there: once more, a moment later.
+        threading.Timer(_LATER, signal.raise_signal, [number]).start()
+        return
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 

@@ -202,6 +202,13 @@ CONTRADICTIONS = {
     'batches; add "train_micro_batch_size_per_gpu": "auto"',
     "trainer.deepspeed={zero_optimization: {stage: '3'}}": "trainer.deepspeed  has no "
     "zero_optimization with a stage of 0, 1, 2 or 3",
+    "trainer.deepspeed={zero_optimization: {offload_param: cpu}, train_batch_size: auto}": "trainer"
+    '.deepspeed  has \'cpu\' in zero_optimization.offload_param; write {"device": "cpu"}, or '
+    "leave it out",
+    "trainer.deepspeed={zero_optimization: {reduce_bucket_size: big}, train_batch_size: auto}": (
+        "trainer.deepspeed  has 'big' in zero_optimization.reduce_bucket_size; write a number or "
+        '"auto"'
+    ),
     "trainer.deepspeed={zero_optimization: 3}": "trainer.deepspeed  has no zero_optimization with "
     "a stage of 0, 1, 2 or 3",
     "model.factory=full trainer.deepspeed={zero_optimization: {stage: 3}, train_batch_size: "
@@ -569,3 +576,8 @@ def test_under_fsdp_a_base_that_the_gpu_cannot_hold_is_loaded_into_the_hosts_mem
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert place(2**10) == "cpu"
     assert place(2**33) == "cuda:1"
+    factory = QLoRAFactory(QLoRAOptions(base="tiny"))
+    factory.device = Device("cpu", None, "CPU", 2**34, 2**34, bfloat16=False)
+    held = sum(factory.held.values())
+    # While it is quantised, the largest weight is there unpacked, too.
+    assert place(held + 2**16) == "cpu"

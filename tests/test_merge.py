@@ -323,6 +323,58 @@ def test_a_folder_that_holds_something_is_refused(shell: Shell, lora: Path) -> N
     )
 
 
+def test_a_folder_that_cannot_be_replaced_is_refused(
+    shell: Shell, lora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shell.refused("merge", str(lora), "--out", ".") == (
+        ". is not empty; name another folder with --out, or empty it"
+    )
+    (shell.folder / "here").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_mount", lambda path: path.name == "here")
+        assert shell.refused("merge", str(lora), "--out", "here") == (
+            "here is where a disk is mounted; name a folder in it with --out"
+        )
+    monkeypatch.chdir("here")
+    assert shell.refused("merge", str(lora), "--out", ".") == (
+        ". is the current folder; name a folder in it with --out"
+    )
+    monkeypatch.chdir("..")
+    (shell.folder / "link").symlink_to("here")
+    assert shell("merge", str(lora), "--out", "link", "--no-verify").status == 0
+    assert (shell.folder / "here" / "model.safetensors").is_file()
+    assert (shell.folder / "link").is_symlink()
+
+
+def test_a_disk_that_the_tokenizer_fills_is_named(
+    shell: Shell, lora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(tokenizer: Any, folder: Path, **how: Any) -> None:
+        # As tokenizers does.
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerBase.save_pretrained", save)
+    said = shell("merge", str(lora), "--out", "m", "--no-verify")
+    assert said.err.endswith(
+        "cannot write m: no space left on device; make room, or name a folder on another disk with "
+        "--out\n"
+    )
+    assert not (shell.folder / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "asked"),
+    [("model.bits=8", "int8"), ("model.factory=lora", "none"), ("model.double_quant=false", "nf4")],
+)
+def test_overrides_that_contradict_the_run_are_refused(
+    shell: Shell, qlora: Path, override: str, asked: str
+) -> None:
+    assert shell.refused("merge", str(qlora), "--out", "m", override) == (
+        "the adapter was trained beside a base with quantisation nf4, double, and the overrides "
+        f"ask for {asked}; take them out"
+    )
+
+
 def test_too_little_room_is_refused_with_both_numbers(
     shell: Shell, lora: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

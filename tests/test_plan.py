@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def test_json_is_one_object_with_everything(shell: Shell) -> None:
 
 
 def test_the_recipes_deepspeed_comes_first(shell: Shell) -> None:
-    config = {"zero_optimization": {"stage": 2, "reduce_bucket_size": 1000}}
+    zero = {"stage": 2, "reduce_bucket_size": 1000}
+    config = {"zero_optimization": zero, "train_batch_size": "auto"}
     shell.write("mine.json", json.dumps(config))
     found = planned(shell, "--gpus", "2", "trainer.deepspeed=mine.json")
     assert next(iter(found["memory"])) == "mine"
@@ -146,7 +148,7 @@ def test_a_config_is_enough_of_a_base(shell: Shell, big: str) -> None:
     assert found["parameters"] == 5_933_109_248
     assert found["epoch"] is None
     assert found["epoch_not_known"].startswith(
-        f"base '{shell.folder / 'big'}' has no model.safetensors; weights in other formats"
+        f"base '{shell.folder / 'big'}' has no tokenizer that can be loaded"
     )
     kept = found["memory"]["one process"]["kept"]
     assert kept["packed weights of the base"] == 5_670_699_008 // 2
@@ -280,6 +282,32 @@ def test_time_follows_from_an_earlier_run(shell: Shell, earlier: Path) -> None:
         "source": f"measured in {earlier} on 1 × cpu",
     }
     assert found["seconds"]["epoch"] == pytest.approx(253 * seconds / tokens)
+
+
+@pytest.mark.parametrize(
+    "record", ["{}", "[]", '{"status": "finished", "batches": {}, "result": 7}']
+)
+def test_a_record_that_is_damaged_is_no_run_to_be_like(shell: Shell, record: str) -> None:
+    shell.write("damaged/run.json", record)
+    said = shell.refused("plan", "r.yaml", "--like", "damaged")
+    assert said.startswith(
+        "--like damaged: damaged/run.json is not as a run of this version wrote it ("
+    )
+
+
+def test_data_is_counted_where_weights_are_not_at_hand(shell: Shell) -> None:
+    from finqa_sft.models.tiny import tiny_base
+
+    shutil.copytree(tiny_base(), shell.folder / "config", ignore=shutil.ignore_patterns("*.safe*"))
+    found = planned(shell, "model.base=./config")
+    assert found["epoch"] == planned(shell)["epoch"]
+    assert found["epoch"]["questions"] == 2
+
+
+def test_the_longest_batch_that_is_looked_for_is_not_said_to_be_the_longest(shell: Shell) -> None:
+    found = lines(shell, "--gpu", "H200", "collator={name: shared_context}")
+    assert any("(at least 1,048,576)" in line for line in found)
+    assert shell.refused("plan", "r.yaml", "--gpu", "").startswith("no GPU '' is known")
 
 
 def test_a_run_holds_what_was_predicted(earlier: Path) -> None:

@@ -159,7 +159,7 @@ def require_loadable(folder: Path) -> None:
     [
         (
             {"train_batch_size": 7},
-            'train_batch_size=7, and this run train_batch_size (calculated)=4; write "auto" there',
+            'train_batch_size=7, and this run train_batch_size (calculated)=8; write "auto" there',
         ),
         (
             {"train_batch_size": "auto", "bf16": {"enabled": True}},

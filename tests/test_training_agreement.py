@@ -19,6 +19,15 @@ from finqa_sft.recipe import load_recipe
 from finqa_sft.training import agreement
 from finqa_sft.training.agreement import require_agreement, resolved
 
+CALLBACKS = """\
+from finqa_sft import hookimpl
+
+
+@hookimpl
+def finqa_sft_callbacks():
+    return []
+"""
+
 ARGS: Any = SimpleNamespace(device="cpu")
 
 
@@ -100,14 +109,14 @@ def test_other_weights_of_a_base_are_another_base(tmp_path: Path) -> None:
 def test_names_on_the_hub_and_what_files_hold_are_compared(tmp_path: Path) -> None:
     words = ["formatter.system=Yes/no."]
     words.append(f"plugins=[{tmp_path / 'mine.py'}]")
-    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "mine.py").write_text(CALLBACKS)
     found = facts(tmp_path, *words, deepspeed={"stage": 1})
-    (tmp_path / "mine.py").write_text("# changed")
+    (tmp_path / "mine.py").write_text(CALLBACKS + "# changed\n")
     again = facts(tmp_path, *words, deepspeed={"stage": 2})
     assert found["formatter.system"] == "Yes/no."
     differs = {name for name in found if found[name] != again[name]}
     assert differs == {"plugin file mine.py", "DeepSpeed configuration"}
-    assert not any("mine.py" in value or str(tmp_path) in value for value in found.values())
+    assert {n: v for n, v in found.items() if str(tmp_path) in v} == {}
 
 
 def test_an_error_on_another_machine_ends_this_one_with_its_message(

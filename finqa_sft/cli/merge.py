@@ -17,7 +17,7 @@ from finqa_sft.evaluation.sample import sample_prompts
 from finqa_sft.models.memory import size
 from finqa_sft.models.merging.plan import MergedDtype, MergePlan, Weights
 from finqa_sft.models.merging.verification import Measured, Nearness, Verifier
-from finqa_sft.models.merging.writing import new_folder, require_new, write_model
+from finqa_sft.models.merging.writing import full_disk_told, new_folder, require_new, write_model
 from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.preparation.report import number
 from finqa_sft.signals import handled, interrupt
@@ -117,7 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             with new_folder(out) as folder:
                 files = write_model(plan, folder, max_shard_size=arguments.max_shard_size, say=tell)
-                tokenizer.save_pretrained(folder)
+                with full_disk_told(out):
+                    tokenizer.save_pretrained(folder)
                 write_asking_card(trained, folder, out=out, dtype=arguments.dtype)
                 write_model_card(folder, trained=trained, adapter=adapter, plan=plan, measured=None)
         except KeyboardInterrupt as interruption:

@@ -20,6 +20,7 @@ from finqa_sft.cli.common import (
 )
 from finqa_sft.models.memory import size
 from finqa_sft.models.quiet import quiet_libraries
+from finqa_sft.planning.fit import MOST
 from finqa_sft.planning.gpus import Gpu, find_gpu
 from finqa_sft.preparation.rows import SIZE_KEYS
 from finqa_sft.signals import handled, interrupt
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what the recipe needs."""
-    gpu = find_gpu(arguments.gpu) if arguments.gpu else None
+    gpu = find_gpu(arguments.gpu) if arguments.gpu is not None else None
     with handled(signal.SIGTERM, by=interrupt):
         recipe, _ = load_recipe(arguments)
         quiet_libraries()
@@ -173,7 +174,8 @@ def _verdict(plan: Plan, verdict: Verdict) -> str:
         return "no"
     if not verdict.longest:
         return "no (0)"
-    return f"{'yes' if verdict.fits else 'no'} ({verdict.longest:,})"
+    most = plan.request.rows.tokens(verdict.longest) >= MOST
+    return f"{'yes' if verdict.fits else 'no'} ({'at least ' if most else ''}{verdict.longest:,})"
 
 
 def _changes(plan: Plan, gpu: Gpu | None) -> Iterator[Sequence[str]]:

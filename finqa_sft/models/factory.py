@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +22,15 @@ from finqa_sft.models.devices import (
     shards_weights,
     shares_memory,
 )
-from finqa_sft.models.memory import MemoryEstimate, Skeleton, require_memory, size, skeleton
+from finqa_sft.models.memory import (
+    BYTES,
+    FRAGMENTS,
+    MemoryEstimate,
+    Skeleton,
+    require_memory,
+    size,
+    skeleton,
+)
 from finqa_sft.models.options import BaseOptions, ComputeDtype
 from finqa_sft.models.quiet import import_bitsandbytes
 from finqa_sft.models.stored import Stored
@@ -275,7 +284,10 @@ class BuiltinFactory(ABC):
         the host's memory the device never holds more than its share and one layer (torch 2.13,
         `fully_shard`). Quantising there takes longer than on a GPU.
         """
-        fits = sum(self.held.values()) <= self.device.free_memory
+        # Beside the weight that is being quantised, and what the allocator cannot use.
+        largest = max(map(prod, self.skeleton.weights.values())) * BYTES[self.dtype]
+        needed = (1 + FRAGMENTS) * (sum(self.held.values()) + largest)
+        fits = needed <= self.device.free_memory
         return self.device.torch_name if args is None or fits or not is_fsdp(args) else "cpu"
 
     def _require_memory(self, needed: MemoryEstimate) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from torch.nn import Module, Parameter
     from transformers import PreTrainedConfig, PreTrainedModel
 
+FRAGMENTS = 0.05
+"""Share of the peak assumed for what torch's allocator holds and cannot use."""
+
 BYTES: Mapping[ComputeDtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finqa_sft.errors import DataError, ModelError, OutputError
-from finqa_sft.planning.request import TrainerValues
+from finqa_sft.planning.request import Request
 from finqa_sft.preparation.batches import Batches, Layout
 from finqa_sft.preparation.prepare import prepared_recipe
 from finqa_sft.preparation.rows import Shares, longest_of, shares_of
@@ -52,13 +52,13 @@ class Epoch:
 
 
 def read_epoch(
-    recipe: Recipe, trainer: TrainerValues, *, processes: int, say: Callable[[str], None]
+    recipe: Recipe, request: Request, *, processes: int, say: Callable[[str], None]
 ) -> Epoch | str:
     """Prepare a recipe's data and arrange it, as the run does.
 
     Args:
         recipe: The recipe.
-        trainer: The trainer's values.
+        request: Has found the base, of which no weights are needed.
         processes: Processes that train together.
         say: Is told every few seconds how far the work is.
 
@@ -67,12 +67,12 @@ def read_epoch(
         user has yet to get, and the base's tokenizer may be on the Hub alone.
     """
     try:
-        prepared = prepared_recipe(recipe, say=say)
+        prepared = prepared_recipe(recipe, factory=request.factory, say=say)
         collator = recipe.collator.build(prepared.encoder.tokenizer)
         arranged: Dataset = collator.arrange(prepared.data.training.rows)
     except (DataError, ModelError) as error:
         return one_line(error)
-    batches = Batches.of(trainer, rows=len(arranged), processes=processes)
+    batches = Batches.of(request.trainer, rows=len(arranged), processes=processes)
     layout = Layout.of(prepared.data.training, arranged, batches)
     return Epoch(batches, layout, shares_of(arranged), longest_of(arranged))
 
@@ -110,6 +110,17 @@ def measured_throughput(run: Path) -> Throughput:
         raise OutputError(
             f"--like {run}: {path} cannot be read: {one_line(error)}; name the folder of a run"
         ) from error
+    try:
+        return _throughput(run, manifest)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"--like {run}: {path} is not as a run of this version wrote it "
+            f"({type(error).__name__}: {error}); name another run"
+        ) from error
+
+
+def _throughput(run: Path, manifest: Mapping[str, Any]) -> Throughput:
+    """What a run has reached, from its record."""
     status, batches = manifest["status"], manifest["batches"]
     done = manifest.get("result", {}).get("steps", 0)
     seconds = manifest.get("timings", {}).get("training_s", 0)

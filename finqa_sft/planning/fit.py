@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import ceil
 
+from finqa_sft.models.memory import FRAGMENTS
 from finqa_sft.models.needs import Need, Setting, need
 from finqa_sft.models.sharding import Sharding
 from finqa_sft.planning.gpus import GIB
@@ -18,9 +19,6 @@ CONTEXT = 3 * GIB // 4
 
 SENDING = GIB // 4
 """Bytes assumed for what processes talk through, where there are several."""
-
-FRAGMENTS = 0.05
-"""Share of the peak assumed for what torch's allocator holds and cannot use."""
 
 MOST = 2**20
 """Tokens beyond which no longer batch is looked for."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from finqa_sft.errors import HardwareError, ModelError
 from finqa_sft.models.factory import BuiltinFactory
+from finqa_sft.models.memory import FRAGMENTS
 from finqa_sft.models.needs import Need, Setting
 from finqa_sft.models.optimizers import is_paged
 from finqa_sft.models.sharding import Sharding
@@ -16,7 +17,7 @@ from finqa_sft.models.stored import trained
 from finqa_sft.planning.changes import Change, changes, fit_of
 from finqa_sft.planning.divisions import divisions
 from finqa_sft.planning.epoch import Epoch, Throughput, read_epoch
-from finqa_sft.planning.fit import CONTEXT, FRAGMENTS, SENDING, Fit
+from finqa_sft.planning.fit import CONTEXT, SENDING, Fit
 from finqa_sft.planning.gpus import GIB, GPUS, Gpu
 from finqa_sft.planning.request import Request, trainer_values
 from finqa_sft.preparation.rows import SIZE_KEYS
@@ -186,7 +187,7 @@ def plan_recipe(
     ways = divisions(recipe, gpus=gpus)
     # What does not fit the base is said before data is read.
     setting, _ = request.setting(bfloat16=True)
-    epoch = read_epoch(recipe, request.trainer, processes=gpus, say=say)
+    epoch = read_epoch(recipe, request, processes=gpus, say=say)
     if isinstance(epoch, Epoch):
         request = replace(request, shares=epoch.shares)
     there = gpu or BEFORE_ALL

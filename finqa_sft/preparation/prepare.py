@@ -13,6 +13,7 @@ from finqa_sft.encoding import Encoder
 from finqa_sft.errors import DataError
 from finqa_sft.formatters.base import Formatter
 from finqa_sft.formatters.chat import ChatOptions
+from finqa_sft.models.base import ModelFactory
 from finqa_sft.preparation.counts import (
     ANSWER_CUT,
     DOCUMENT_CUT,
@@ -51,17 +52,23 @@ class Prepared:
     formatter: Formatter
 
 
-def prepared_recipe(recipe: Recipe, *, say: Callable[[str], None] | None = None) -> Prepared:
+def prepared_recipe(
+    recipe: Recipe,
+    *,
+    factory: ModelFactory | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Prepared:
     """Prepare what a recipe names, without its model: only the tokenizer of the base is loaded.
 
     Args:
         recipe: The resolved recipe.
+        factory: Has the tokenizer, where the recipe's model factory was built already.
         say: Is told every few seconds how far the work is.
 
     Raises:
         FinqaSftError: As `prepare_data`, or the tokenizer cannot be loaded or used.
     """
-    encoder = Encoder(recipe.model.build().load_tokenizer())
+    encoder = Encoder((factory or recipe.model.build()).load_tokenizer())
     formatter = recipe.formatter.build()
     data = prepare_data(recipe, encoder=encoder, formatter=formatter, say=say)
     return Prepared(data, encoder, formatter)

@@ -90,6 +90,14 @@ def summary_of(path: Path) -> str:
 
 BATCHES = ("train_micro_batch_size_per_gpu", "train_batch_size")
 
+NUMBERS = (
+    "reduce_bucket_size",
+    "stage3_prefetch_bucket_size",
+    "stage3_param_persistence_threshold",
+    "stage3_max_live_parameters",
+)
+OFFLOADS = ("offload_optimizer", "offload_param")
+
 GATHERS = "stage3_gather_16bit_weights_on_model_save"
 
 
@@ -105,6 +113,16 @@ def flaws(config: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
     if not isinstance(zero, Mapping) or type(stage) is not int or stage not in range(4):
         yield "has no zero_optimization with a stage of 0, 1, 2 or 3"
         return
+    for name in NUMBERS:
+        value = zero.get(name, "auto")
+        if value != "auto" and (isinstance(value, bool) or not isinstance(value, int | float)):
+            yield f'has {spelled(value)} in zero_optimization.{name}; write a number or "auto"'
+    for name in OFFLOADS:
+        if not isinstance(zero.get(name, {}), Mapping):
+            yield (
+                f"has {spelled(zero[name])} in zero_optimization.{name}; write "
+                '{"device": "cpu"}, or leave it out'
+            )
     for name, field in (("optimizer", "trainer.optim"), ("scheduler", "trainer.lr_scheduler_type")):
         if name in config:
             yield (

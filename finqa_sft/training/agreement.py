@@ -72,15 +72,21 @@ def resolved(
 
 def _is_path(value: Value) -> bool:
     """Whether a value leads to something on this machine, or is where the run writes."""
-    if value.path in ("output.dir", "model.base", "trainer.deepspeed", "trainer.fsdp_config"):
-        return Path(str(value.value)).exists() or value.path == "output.dir"
-    text = str(value.value)
-    if "\n" in text or not ("/" in text or "\\" in text):
+    if value.path == "output.dir":
+        return True
+    found = value.value if isinstance(value.value, list | tuple) else [value.value]
+    is_named = value.path in ("model.base", "trainer.deepspeed", "trainer.fsdp_config")
+    return any(_exists(str(one), named=is_named) for one in found)
+
+
+def _exists(text: str, *, named: bool) -> bool:
+    """Whether a text is the path of something; one word may be a folder's name by accident."""
+    if "\n" in text or not (named or "/" in text or "\\" in text):
         return False
     try:
         return Path(text).exists()
     except OSError:
-        # Too long for a name: a text.
+        # Too long for a name.
         return False
 
 

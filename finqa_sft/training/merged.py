@@ -64,10 +64,24 @@ def mergeable(trained: Trained) -> Mergeable:
     here = type(factory)(factory.options.model_copy(update={"compute_dtype": "auto"}))
     if trained.run is not None:
         record = _record(trained.run / "run.json")
+        _require_the_same_base(here.described()["quantisation"], record.get("quantisation"))
         # What `auto` came to on the device of the run.
         return Mergeable(here, folder, record["compute_dtype"], record["device"])
     wanted = factory.options.compute_dtype
     return Mergeable(here, folder, here.compute_dtype if wanted == "auto" else wanted, "")
+
+
+def _require_the_same_base(wanted: str, trained: Any) -> None:
+    """Refuse a base in other bits than those that the adapter was trained beside.
+
+    Raises:
+        ModelError: It is.
+    """
+    if trained is not None and wanted != trained:
+        raise ModelError(
+            f"the adapter was trained beside a base with quantisation {trained}, and the overrides "
+            f"ask for {wanted}; take them out"
+        )
 
 
 def _record(path: Path) -> Mapping[str, Any]:

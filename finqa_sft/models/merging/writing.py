@@ -52,6 +52,10 @@ def _looked_at(out: Path) -> Path:
     if out.is_dir():
         if any(out.iterdir()):
             raise OutputError(f"{out} is not empty; name another folder with --out, or empty it")
+        mounted = out.resolve().is_mount()
+        if mounted or out.samefile("."):
+            what = "where a disk is mounted" if mounted else "the current folder"
+            raise OutputError(f"{out} is {what}; name a folder in it with --out")
     elif out.exists() or out.is_symlink():
         raise OutputError(f"{out} is a file; name a folder with --out")
     partial = _partial(out)
@@ -89,8 +93,8 @@ def new_folder(out: Path) -> Iterator[Path]:
             flush(file)
         if out.exists():
             # Empty, as it was before; a folder cannot take the place of another everywhere.
-            out.rmdir()
-        partial.rename(out)
+            out.resolve().rmdir()
+        partial.rename(out.resolve())
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         for path in made:
@@ -100,8 +104,28 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def full_disk_told(out: Path) -> Iterator[None]:
+    """Say in words of ours that a disk is full, where a library has only an exception of its own.
+
+    Raises:
+        OutputError: It is.
+    """
+    try:
+        yield
+    # tokenizers raises `Exception` itself.
+    except Exception as error:
+        if "No space left" not in str(error):
+            raise
+        raise OutputError(
+            f"cannot write {out}: no space left on device; make room, or name a folder on another "
+            "disk with --out"
+        ) from error
+
+
 def _partial(out: Path) -> Path:
-    return out.absolute().with_name(f"{out.absolute().name}.part")
+    real = out.resolve()
+    return real.with_name(f"{real.name}.part")
 
 
 def write_model(
