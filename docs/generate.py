@@ -203,8 +203,9 @@ def many_gpus_page() -> str:
         loading = " | ".join(f"{plan['loading'][way] / 2**30:.1f}" for plan in plans)
         lines.append(f"| `{way}`, while the base is loaded | {loading} |")
     text = (
-        f"GiB a GPU of {result['gpus']}, with recipe `{result['recipe']}` at "
-        f"{plans[0]['tokens_per_batch']:,} tokens a batch, an allowance included that is assumed "
+        f"GiB a GPU of {result['gpus']}, with recipes `qlora_7b` (qlora, lora) and `full_1b` "
+        f"(full) at {plans[0]['tokens_per_batch']:,} tokens a batch, an allowance included that is "
+        "assumed "
         "([record](../results/memory_predicted.json), `tests/benchmarks/memory_predicted.py`).\n\n"
     )
     return _between(GPUS, MEMORY_BEGINS, text + "\n".join(lines) + "\n", MEMORY_ENDS)

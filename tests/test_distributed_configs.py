@@ -549,8 +549,17 @@ def test_the_page_has_what_was_measured_and_a_command_for_every_configuration() 
     for config in CONFIGS:
         row = chosen["fsdp_qlora" if config == "fsdp" else config]
         assert f"| {summary(results, config)} |" in row
-    for name in YAML.keys() - {"multi_node"}:
+    for name in YAML:
         assert "accelerate launch" in chosen[name]
+    plans = json.loads((ROOT / "docs" / "results" / "memory_predicted.json").read_text("utf-8"))
+    ways = {"single_gpu": "one process", "fsdp_qlora": "fsdp"}
+    for name in YAML.keys() - {"multi_node"}:
+        totals = [
+            f"{plan['total'][ways.get(name, name)] / 2**30:.1f}"
+            for plan in plans["plans"]
+            if plan["factory"] == "qlora"
+        ]
+        assert f"| {', '.join(totals)} |" in chosen[name]
 
 
 def test_under_fsdp_a_base_that_the_gpu_cannot_hold_is_loaded_into_the_hosts_memory(

@@ -3,7 +3,8 @@
     python tests/benchmarks/memory_predicted.py --out docs/results/memory_predicted.json
 
 The shapes are those of Qwen2.5's configs; no weights are needed. QLoRA is recipe `qlora_7b` with
-another base, LoRA the same with factory `lora`. Nothing here was measured.
+another base, LoRA the same with factory `lora`, full training recipe `full_1b`. Nothing here was
+measured.
 """
 
 from __future__ import annotations
@@ -55,6 +56,13 @@ BASES: dict[str, dict[str, int]] = {
 }
 """Qwen2.5-7B, -14B and -72B (config.json of each)."""
 
+RECIPES = {
+    "qlora": ("qlora_7b",),
+    "lora": ("qlora_7b", "model.factory=lora"),
+    "full": ("full_1b",),
+}
+"""The recipe of each factory, and what is set in it."""
+
 GPU, GPUS = "H100 80", 8
 
 
@@ -66,8 +74,7 @@ def main(words: Sequence[str] | None = None) -> None:
     result = {
         "what": "memory of a GPU as finqa-sft plan predicts it, in bytes; not measured",
         "gpus": GPUS,
-        "recipe": "qlora_7b",
-        "plans": [planned(name, factory) for factory in ("qlora", "lora") for name in BASES],
+        "plans": [planned(name, factory) for factory in RECIPES for name in BASES],
         "commit": commit(),
     }
     text = json.dumps(result, indent=1) + "\n"
@@ -78,25 +85,33 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def planned(name: str, factory: str) -> dict[str, Any]:
-    """What each way of sharing a run out needs."""
+    """What one GPU needs, and each way of sharing a run out among several."""
     with tempfile.TemporaryDirectory() as folder:
         config = json.dumps(SHARED | BASES[name])
         (Path(folder) / "config.json").write_text(config, encoding="utf-8")
-        words = ["plan", "qlora_7b", f"model.base={folder}", f"model.factory={factory}"]
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            status = finqa_sft([*words, "--gpu", GPU, "--gpus", str(GPUS), "--json"])
-    if status:
-        raise SystemExit(f"no plan of {name} with {factory}")
-    found = json.loads(printed.getvalue())
+        alone, several = (plan(folder, factory, gpus=count) for count in (1, GPUS))
+    needs = alone["memory"] | several["memory"]
     return {
         "base": name,
         "factory": factory,
-        "parameters": found["parameters"],
-        "tokens_per_batch": found["batch"]["tokens"],
-        "total": {way: plan["total"] for way, plan in found["memory"].items()},
-        "loading": {way: plan["loading"] for way, plan in found["memory"].items()},
+        "recipe": RECIPES[factory][0],
+        "parameters": several["parameters"],
+        "tokens_per_batch": several["batch"]["tokens"],
+        "total": {way: need["total"] for way, need in needs.items()},
+        "loading": {way: need["loading"] for way, need in needs.items()},
     }
+
+
+def plan(folder: str, factory: str, *, gpus: int) -> dict[str, Any]:
+    """What `finqa-sft plan` prints."""
+    words = ["plan", *RECIPES[factory], f"model.base={folder}", "--gpu", GPU, "--gpus", str(gpus)]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        status = finqa_sft([*words, "--json"])
+    if status:
+        raise SystemExit(f"no plan with {factory}")
+    found: dict[str, Any] = json.loads(printed.getvalue())
+    return found
 
 
 if __name__ == "__main__":
