@@ -516,6 +516,10 @@ def test_a_configuration_is_copied_with_what_it_names(shell: Shell) -> None:
     assert shell.refused("recipes", "copy", "accelerate/zero3", "other.yaml") == (
         f"{file} exists already; name another file"
     )
+    (shell.folder / "a # b").mkdir()
+    assert shell("recipes", "copy", "accelerate/zero3", "a # b").status == 0
+    odd = yaml.safe_load(Path("a # b/zero3.yaml").read_text("utf-8"))["deepspeed_config"]
+    assert odd["deepspeed_config_file"] == str(shell.folder / "a # b" / "zero3.json")
     assert shell("recipes", "copy", "accelerate/multi_node.sbatch").status == 0
     assert shell("recipes", "copy", "deepspeed/zero1", "one.json").status == 0
     assert shell("check", "r.yaml", "trainer.deepspeed=one.json").status == 0

@@ -52,6 +52,12 @@ def test_a_plan_says_what_is_needed_and_where_it_fits(shell: Shell) -> None:
     assert found[0] == "base tiny: 1,967,808 parameters, 217,088 trained"
     assert "batch 8 rows (4,096 tokens), rows of at most 512 tokens" in found
     assert "training adamw_torch_fused, with gradient checkpointing" in found
+    text = "\n".join(found)
+    without = re.search(r"\nactivations without gradient checkpointing ([\d.]+) MiB", text)
+    kept = re.search(r"\nactivations ([\d.]+) MiB", text)
+    assert without
+    assert kept
+    assert float(without[1]) > 2 * float(kept[1])
     assert "memory of a GPU one process" in found
     assert "gradients 0.8 MiB" in found
     assert "accuracy on GPUs not measured" in found

@@ -134,8 +134,11 @@ def _memory(plan: Plan) -> Iterator[Sequence[str]]:
     )
     yield row("= in all", totals)
     turned = "without" if plan.request.trainer.gradient_checkpointing else "with"
-    others = [column.other or None for column in plan.columns.values()]
-    yield row(f"= {turned} gradient checkpointing", others)
+    others = [column.turned for column in plan.columns.values()]
+    activations = [need.backward["activations"] if need else None for need in others]
+    yield row(f"activations {turned} gradient checkpointing", activations)
+    others_in_all = [column.turned_total or None for column in plan.columns.values()]
+    yield row(f"= in all {turned} gradient checkpointing", others_in_all)
     hosts = [need.host if need else {} for need in needs]
     if any(hosts):
         yield row("memory of the host", [sum(host.values()) or None for host in hosts])

@@ -41,13 +41,15 @@ class Column:
     Attributes:
         need: With the recipe's batches; None where the model cannot be divided so.
         total: Bytes of a GPU, what is allowed for included.
-        other: The total with gradient checkpointing the other way round.
+        turned: What it needs with gradient checkpointing the other way round.
+        turned_total: The total then.
         why_not: Why it cannot be, if so.
     """
 
     need: Need | None
     total: int = 0
-    other: int = 0
+    turned: Need | None = None
+    turned_total: int = 0
     why_not: str = ""
 
 
@@ -236,7 +238,7 @@ def _column(request: Request, gpu: Gpu, how: Sharding, processes: int) -> Column
         other = fit_of(replace(request, trainer=turned), gpu, sharding=how, processes=processes)
     except (HardwareError, ModelError) as error:
         return Column(None, why_not=one_line(error))
-    return Column(fit.need(size), fit.total(size), other.total(size))
+    return Column(fit.need(size), fit.total(size), other.need(size), other.total(size))
 
 
 def _verdicts(
@@ -294,7 +296,7 @@ def _experts(factory: BuiltinFactory) -> bool:
 
 
 def _column_record(column: Column) -> dict[str, Any]:
-    if column.need is None:
+    if column.need is None or column.turned is None:
         return {"why_not": column.why_not}
     need = column.need
     return {
@@ -307,6 +309,7 @@ def _column_record(column: Column) -> dict[str, Any]:
         "training": need.training,
         "peak": need.peak,
         "total": column.total,
-        "total_with_checkpointing_the_other_way": column.other,
+        "backward_with_checkpointing_the_other_way": column.turned.backward,
+        "total_with_checkpointing_the_other_way": column.turned_total,
         "not_known": list(need.unknown),
     }
