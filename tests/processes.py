@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from finqa_sft.recipe.shipped import shipped_configs
+
 SECONDS = 600
 
 FSDP_LAUNCH = {
@@ -56,7 +58,8 @@ class Way:
         the trainer says.
 
         Args:
-            name: `ddp`, `zero1` to `zero3`, `fsdp`, or `fsdp in bfloat16`, as on a GPU.
+            name: `ddp`, `zero1` to `zero3`, `fsdp`, or `fsdp in bfloat16`, as on a GPU; or, where the
+                recipe names no configuration, `zero2 by the launcher` and its like.
             folder: Where a configuration of DeepSpeed goes, if there is none of that name.
         """
         here = Path(__file__)
@@ -68,14 +71,18 @@ class Way:
                 if name.endswith("bfloat16"):
                     device = ("trainer.use_cpu=false", "model.compute_dtype=bfloat16")
                 return cls(device, (str(here.with_name("fsdp_cpu.py")),), FSDP_LAUNCH)
+        program = (str(here.with_name("deepspeed_cpu.py")),)
+        if name.endswith(" by the launcher"):
+            file = str(shipped_configs("deepspeed")[name.partition(" ")[0]])
+            told = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": file}
+            return cls(device, program, told)
         sizes = ("train_batch_size", "train_micro_batch_size_per_gpu")
         auto = dict.fromkeys((*sizes, "gradient_accumulation_steps"), "auto")
         config = {"zero_optimization": {"stage": int(name[-1])}, **auto}
         file = folder / f"{name}.json"
         if not file.exists():
             file.write_text(json.dumps(config), encoding="utf-8")
-        words = (*device, f"trainer.deepspeed={name}.json")
-        return cls(words, (str(here.with_name("deepspeed_cpu.py")),))
+        return cls((*device, f"trainer.deepspeed={name}.json"), program)
 
 
 def marks(way: str) -> list[pytest.MarkDecorator]:

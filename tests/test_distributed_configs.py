@@ -213,7 +213,8 @@ CONTRADICTIONS = {
     "a stage of 0, 1, 2 or 3",
     "model.factory=full trainer.deepspeed={zero_optimization: {stage: 3}, train_batch_size: "
     "auto}": "trainer.deepspeed  would save parts of the trained model and no model; set "
-    "zero_optimization.stage3_gather_16bit_weights_on_model_save to true",
+    "zero_optimization.stage3_gather_16bit_weights_on_model_save to true, or "
+    "zero3_save_16bit_model where accelerate's configuration names no file",
     "trainer.fsdp=true trainer.fsdp_config={version: two}": "trainer.fsdp_config  has version two "
     "of FSDP, which fails when a checkpoint is saved; set fsdp_version to 2",
     "trainer.deepspeed=zero2 trainer.fsdp=true": "trainer.fsdp  shares the model out, as "

@@ -183,3 +183,17 @@ def test_what_deepspeed_would_end_the_run_with_is_said_before_the_base_is_loaded
     assert status != 0
     assert f"trainer.deepspeed has {said}\n" in err, out + err
     assert "Loading weights" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.deepspeed
+@needs_deepspeed
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_configuration_of_the_launcher_shares_the_run_out(
+    tmp_path: Path, wild: Path, stage: int
+) -> None:
+    write_recipe(tmp_path, wild, RECIPE)
+    words = ["train", "small.yaml", *PADDED, "trainer.max_steps=1", "model.factory=full"]
+    said = together(*words, folder=tmp_path, way=f"zero{stage} by the launcher")
+    assert said.count(f"DeepSpeed ZeRO-{stage}; 2 processes; shared out: ") == 1
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()

@@ -134,7 +134,8 @@ def flaws(config: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
     if whole and stage == 3 and zero.get(GATHERS) is not True:
         yield (
             "would save parts of the trained model and no model; set zero_optimization."
-            f"{GATHERS} to true"
+            f"{GATHERS} to true, or zero3_save_16bit_model where accelerate's configuration names "
+            "no file"
         )
 
 

@@ -187,7 +187,7 @@ def _require_config(args: SFTConfig, *, whole: bool) -> None:
     from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
     plugin: Any = args.deepspeed_plugin
-    own = args.hf_deepspeed_config
+    own: Any = args.hf_deepspeed_config if args.deepspeed else None
     config = copy.deepcopy(plugin.deepspeed_config)
     problems = list(flaws(config, whole=whole))
     if not problems:
