@@ -58,7 +58,7 @@ class Way:
         the trainer says.
 
         Args:
-            name: `ddp`, `zero1` to `zero3`, `fsdp`, or `fsdp in bfloat16`, as on a GPU; or, where the
+            name: `ddp`, `zero1` to `zero3`, `fsdp`, or `fsdp in bfloat16`, as on a GPU; where the
                 recipe names no configuration, `zero2 by the launcher` and its like.
             folder: Where a configuration of DeepSpeed goes, if there is none of that name.
         """
