@@ -21,11 +21,12 @@ from finqa_sft.training.agreement import require_agreement, resolved
 
 CALLBACKS = """\
 from finqa_sft import hookimpl
+from finqa_sft.plugins.records import CallbackRecord
 
 
 @hookimpl
 def finqa_sft_callbacks():
-    return []
+    return [CallbackRecord(name="mine", summary="", build=lambda options, folder: None)]
 """
 
 ARGS: Any = SimpleNamespace(device="cpu")
@@ -116,6 +117,7 @@ def test_names_on_the_hub_and_what_files_hold_are_compared(tmp_path: Path) -> No
     assert found["formatter.system"] == "Yes/no."
     differs = {name for name in found if found[name] != again[name]}
     assert differs == {"plugin file mine.py", "DeepSpeed configuration"}
+    assert found["provider of callbacks mine"] == "mine.py"
     assert {n: v for n, v in found.items() if str(tmp_path) in v} == {}
 
 

@@ -56,8 +56,10 @@ def resolved(
     """
     facts = {value.path: str(value.value) for value in recipe.values() if not _is_path(value)}
     facts |= {f"version of {name}": number for name, number in versions().items()}
+    # A file is its own provider, by its path.
     facts |= {
-        f"provider of {one['kind']} {one['name']}": one["provider"] for one in plugin_table(plugins)
+        f"provider of {one['kind']} {one['name']}": Path(one["provider"]).name
+        for one in plugin_table(plugins)
     }
     facts |= {f"plugin file {path.name}": _hash(path.read_bytes()) for path in recipe.plugins}
     facts["training data"] = data.fingerprint
