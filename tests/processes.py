@@ -78,7 +78,8 @@ class Way:
             return cls(device, program, told)
         sizes = ("train_batch_size", "train_micro_batch_size_per_gpu")
         auto = dict.fromkeys((*sizes, "gradient_accumulation_steps"), "auto")
-        config = {"zero_optimization": {"stage": int(name[-1])}, **auto}
+        zero = {"stage": int(name[-1]), "stage3_gather_16bit_weights_on_model_save": True}
+        config = {"zero_optimization": zero, **auto}
         file = folder / f"{name}.json"
         if not file.exists():
             file.write_text(json.dumps(config), encoding="utf-8")
