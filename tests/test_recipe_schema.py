@@ -575,8 +575,9 @@ def test_options_may_have_validators_of_their_own(
 
 def test_files_of_the_trainer_are_found_beside_the_recipe(load: Callable[..., Recipe]) -> None:
     Path("recipes").mkdir()
-    Path("recipes/zero3.json").write_text("{}")
-    Path("zero2.json").write_text("{}")
+    config = '{"zero_optimization": {"stage": 2}, "train_batch_size": "auto"}'
+    Path("recipes/zero3.json").write_text(config)
+    Path("zero2.json").write_text(config)
     text = GOOD + "trainer: {deepspeed: zero3.json, run_name: zero3.json}\n"
     assert load(text).trainer == {"deepspeed": "recipes/zero3.json", "run_name": "zero3.json"}
     assert load(text, "trainer.deepspeed=zero2.json").trainer["deepspeed"] == "zero2.json"

@@ -458,7 +458,8 @@ def test_a_trainer_section_that_cannot_work_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "zero2.json").write_text("{}")
+    config = '{"zero_optimization": {"stage": 2}, "train_batch_size": "auto"}'
+    (tmp_path / "zero2.json").write_text(config)
     with pytest.raises(RecipeError, match=said):
         run(write_recipe(tmp_path), f"trainer.{override}", "trainer.eval_strategy=no")
     assert not (tmp_path / "run" / "run.json").exists()
