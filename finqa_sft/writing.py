@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 
+def nearest_existing(path: Path) -> Path:
+    """A path itself if it is there, or the nearest folder above it that is."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8 with line feeds, in one step; one of that name is replaced.
 

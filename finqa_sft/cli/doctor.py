@@ -17,6 +17,7 @@ from rich.text import Text
 
 from finqa_sft.errors import FinqaSftError
 from finqa_sft.plugins.manager import Plugins
+from finqa_sft.writing import nearest_existing
 
 GIB = 2**30
 
@@ -122,7 +123,7 @@ def _places() -> Iterator[Finding]:
         ("cache", cache_root(), "set FINQA_SFT_CACHE to a folder that can be written"),
         ("output", Path.cwd(), "change to a folder that can be written, or set output.dir"),
     ):
-        existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+        existing = nearest_existing(path)
         free = shutil.disk_usage(existing).free
         if not os.access(existing, os.W_OK):
             yield Finding("missing", subject, f"{path} cannot be written", variable)

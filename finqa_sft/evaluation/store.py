@@ -20,12 +20,9 @@ from finqa_sft.errors import OutputError
 from finqa_sft.evaluation.folder import unreadable
 from finqa_sft.evaluation.predictions import Predicted, prediction_line, prediction_of_line
 from finqa_sft.formatters.linearize import document_text
+from finqa_sft.models.bases import weights_digest
 from finqa_sft.ranks import is_main, rank
 from finqa_sft.writing import replace_text
-
-_BLOCK, _BLOCKS = 2**18, 256
-"""Bytes of a block, and how many blocks at most, at even distances, tell a file of weights from
-another one of its size: all of an adapter, and some of every layer of a model."""
 
 _SHOWN = 3
 """So many differences between two sets of predictions are named."""
@@ -244,16 +241,7 @@ def digest_of_weights(folder: Path | None) -> str:
     """
     if folder is None:
         return ""
-    hashed = hashlib.sha256()
     try:
-        for path in sorted(folder.glob("*.safetensors")):
-            with path.open("rb") as file:
-                size = path.stat().st_size
-                hashed.update(f"{path.name} {size}".encode())
-                step = max(_BLOCK, size // _BLOCKS)
-                for place in (*range(0, size, step), max(size - _BLOCK, 0)):
-                    file.seek(place)
-                    hashed.update(file.read(_BLOCK))
+        return weights_digest(folder)
     except OSError as error:
         raise unreadable(error) from error
-    return hashed.hexdigest()[:16]

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from finqa_sft.errors import RecipeError
+from finqa_sft.models.sharding import OFFLOADED
 from finqa_sft.recipe.problems import spelled
 from finqa_sft.recipe.shipped import shipped_configs
 from finqa_sft.recipe.trainer_fields import Default, trainer_fields
@@ -96,7 +97,6 @@ NUMBERS = (
     "stage3_param_persistence_threshold",
     "stage3_max_live_parameters",
 )
-OFFLOADS = ("offload_optimizer", "offload_param")
 
 GATHERS = "stage3_gather_16bit_weights_on_model_save"
 
@@ -117,7 +117,7 @@ def flaws(config: Mapping[str, Any], *, whole: bool) -> Iterator[str]:
         value = zero.get(name, "auto")
         if value != "auto" and (isinstance(value, bool) or not isinstance(value, int | float)):
             yield f'has {spelled(value)} in zero_optimization.{name}; write a number or "auto"'
-    for name in OFFLOADS:
+    for name in (f"offload_{what}" for what in OFFLOADED):
         if not isinstance(zero.get(name, {}), Mapping):
             yield (
                 f"has {spelled(zero[name])} in zero_optimization.{name}; write "

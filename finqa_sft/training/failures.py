@@ -7,7 +7,6 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finqa_sft.collators.shared_context import SharedContextOptions
@@ -19,6 +18,7 @@ from finqa_sft.ranks import world_size
 from finqa_sft.recipe import Chosen
 from finqa_sft.training.checkpoints import checkpoint_size
 from finqa_sft.training.folder import RunFolder
+from finqa_sft.writing import nearest_existing
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -97,7 +97,7 @@ def explained(
     except FinqaSftError:
         raise
     except Exception as error:
-        free = _free(folder.path)
+        free = shutil.disk_usage(nearest_existing(folder.path)).free
         if _is_full_disk(error) or free < _HARDLY_ANY:
             folder.remove_unfinished()
             raise TrainingError(
@@ -119,12 +119,6 @@ def explained(
                 "more trainer.gradient_accumulation_steps"
             ) from error
         raise
-
-
-def _free(path: Path) -> int:
-    """Bytes that are free where a folder is, or will be."""
-    there = next(one for one in (path, *path.absolute().parents) if one.exists())
-    return shutil.disk_usage(there).free
 
 
 def _size_of_batches(collator: Chosen[CollatorRecord]) -> str:

@@ -15,7 +15,7 @@ from finqa_sft.models.memory import size
 from finqa_sft.models.merging.plan import MergePlan
 from finqa_sft.models.merging.tensors import INDEX, SIZES
 from finqa_sft.wording import one_line
-from finqa_sft.writing import flush, open_weights
+from finqa_sft.writing import flush, nearest_existing, open_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,7 @@ def _looked_at(out: Path) -> Path:
             f"{partial} is there: another merge is filling it, or one was killed; wait for it, or "
             "remove that folder"
         )
-    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    place = nearest_existing(out)
     if not place.is_dir():
         raise OutputError(f"{place} is a file; name a folder with --out")
     return place
