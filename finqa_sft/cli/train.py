@@ -7,7 +7,7 @@ import signal
 
 from finqa_sft.cli.common import add_recipe_arguments, load_recipe
 from finqa_sft.signals import handled, interrupt
-from finqa_sft.training.agreement import told_to_other_machines
+from finqa_sft.training.telling import told_to_other_machines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from finqa_sft.errors import HardwareError, OutputError
-from finqa_sft.evaluation.processes import gathered, joined, waited
+from finqa_sft.evaluation.processes import gathered, waited
 from finqa_sft.models.base import ModelFactory
 from finqa_sft.models.factory import BuiltinFactory
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.preparation import PreparedData
-from finqa_sft.ranks import is_local_main, is_main, local_world_size, rank, world_size
+from finqa_sft.ranks import is_main, local_world_size, rank, world_size
 from finqa_sft.recipe import Recipe, Value
 from finqa_sft.training.record import plugin_table, versions
-from finqa_sft.wording import one_line
+from finqa_sft.training.telling import FAILED
 
 if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
@@ -31,13 +28,8 @@ if TYPE_CHECKING:
 SHOWN = 3
 """So many differences are named."""
 
-TELLING = timedelta(minutes=10)
-"""How long a process that has failed waits for other machines, to tell them."""
-
 SECONDS_TO_SEE = 10
 """After which a file that another machine has made must be there, on a network's disk too."""
-
-FAILED = "failed"
 
 
 def resolved(
@@ -94,37 +86,6 @@ def _exists(text: str, *, named: bool) -> bool:
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-@contextmanager
-def told_to_other_machines() -> Iterator[None]:
-    """Let an error before the training end the run on all machines, with its message.
-
-    A launcher ends the processes of its own machine; those of the others would wait until they are
-    tired of it. All meet in `require_agreement`, which this must not contain.
-    """
-    try:
-        yield
-    except Exception as error:
-        if world_size() > local_world_size():
-            _tell(error)
-        raise
-
-
-def _tell(error: Exception) -> None:
-    """Take part in the meeting with an error in place of what was resolved."""
-    import torch
-
-    if is_local_main():
-        text = f"{error}\nprocess {rank()}: telling the other machines, for up to {TELLING}\n"
-        sys.stderr.write(text)
-    try:
-        if not torch.distributed.is_initialized():
-            joined(timeout=TELLING)
-        gathered([(rank(), socket.gethostname(), {FAILED: one_line(error)})])
-    except (RuntimeError, ValueError) as unheard:
-        # The error at hand says more.
-        error.add_note(f"the other machines could not be told: {one_line(unheard)}")
 
 
 def require_agreement(args: SFTConfig, facts: Mapping[str, str]) -> None:

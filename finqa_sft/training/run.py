@@ -15,16 +15,11 @@ from finqa_sft.models.quiet import quiet_libraries
 from finqa_sft.plugins.manager import Plugins
 from finqa_sft.ranks import is_main, world_size
 from finqa_sft.recipe import Recipe
-from finqa_sft.training.agreement import (
-    require_agreement,
-    require_common,
-    resolved,
-    told_to_other_machines,
-)
 from finqa_sft.training.checkpoints import refuse_other_run
 from finqa_sft.training.failures import Parts, explained
 from finqa_sft.training.folder import RunFolder
 from finqa_sft.training.launch import require_active, require_launch
+from finqa_sft.training.telling import told_to_other_machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +74,7 @@ def train(recipe: Recipe, *, plugins: Plugins, console: Console | None = None) -
         from finqa_sft.preparation.sharing import prepared_once
         from finqa_sft.recipe.recorded import recipe_record
         from finqa_sft.training import announce
+        from finqa_sft.training.agreement import require_agreement, require_common, resolved
         from finqa_sft.training.arguments import (
             require_batches,
             require_possible,
